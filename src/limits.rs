@@ -1,0 +1,249 @@
+//! Every bound of the server in one struct.
+//!
+//! A limit has a name with its unit last, a default, a setting (`--limit name=value`, or the field of
+//! [`Limits`] for a library user), a counter in the endpoint's statistics, and an error that names it to
+//! whoever ran into it.
+
+use std::time::Duration;
+
+/// What a limit's value is: a count, a number of bytes, or a time.
+pub trait Bound: Sized {
+    /// Reads a value as a person writes it: `100`, `64KiB`, `10s`, `250ms`.
+    fn parse(text: &str) -> Option<Self>;
+    /// Writes the value in the form that [`parse`](Bound::parse) reads.
+    fn show(&self) -> String;
+}
+
+impl Bound for usize {
+    fn parse(text: &str) -> Option<Self> {
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let number: usize = text[..split].parse().ok()?;
+        let unit = match &text[split..] {
+            "" | "B" => 1,
+            "KiB" | "K" => 1024,
+            "MiB" | "M" => 1024 * 1024,
+            "GiB" | "G" => 1024 * 1024 * 1024,
+            _ => return None,
+        };
+        number.checked_mul(unit)
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Bound for Duration {
+    fn parse(text: &str) -> Option<Self> {
+        let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let number: u64 = text[..split].parse().ok()?;
+        let millis = match &text[split..] {
+            "ms" => 1,
+            "" | "s" => 1_000,
+            "m" | "min" => 60_000,
+            "h" => 3_600_000,
+            _ => return None,
+        };
+        number.checked_mul(millis).map(Self::from_millis)
+    }
+
+    fn show(&self) -> String {
+        let millis = self.as_millis();
+        if millis.is_multiple_of(1000) { format!("{}s", millis / 1000) } else { format!("{millis}ms") }
+    }
+}
+
+/// Why a limit could not be set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LimitError {
+    /// There is no limit of this name.
+    UnknownName {
+        /// The name that was given.
+        name: String,
+        /// The existing name that is nearest to it.
+        nearest: &'static str,
+    },
+    /// The value can't be read, or is below the least that makes sense.
+    BadValue {
+        /// The limit's name.
+        name: &'static str,
+        /// The value that was given.
+        value: String,
+        /// The least value allowed.
+        least: String,
+    },
+}
+
+impl std::fmt::Display for LimitError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::UnknownName { name, nearest } => {
+                write!(f, "there is no limit named \"{name}\"; did you mean \"{nearest}\"?")
+            }
+            Self::BadValue { name, value, least } => {
+                write!(f, "\"{value}\" is no value for the limit {name}: give at least {least}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for LimitError {}
+
+macro_rules! limits {
+    ($($(#[doc = $doc:literal])* $name:ident: $kind:ty = $default:expr, least $least:expr;)*) => {
+        /// Every bound of the server. `Limits::default()` is safe for a public network.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Limits {
+            $($(#[doc = $doc])* pub $name: $kind,)*
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        impl Limits {
+            /// Sets the limit called `name` from a text such as `100`, `64KiB` or `10s`.
+            ///
+            /// # Errors
+            /// The name is unknown, or the value can't be read or is too small to work with.
+            pub fn set(&mut self, name: &str, value: &str) -> Result<(), LimitError> {
+                match name {
+                    $(stringify!($name) => {
+                        let least: $kind = $least;
+                        self.$name = <$kind as Bound>::parse(value).filter(|v| *v >= least).ok_or_else(|| {
+                            LimitError::BadValue {
+                                name: stringify!($name),
+                                value: value.to_owned(),
+                                least: least.show(),
+                            }
+                        })?;
+                    })*
+                    _ => {
+                        return Err(LimitError::UnknownName { name: name.to_owned(), nearest: nearest(name) });
+                    }
+                }
+                Ok(())
+            }
+
+            /// Every limit as name, value in force and description, in the order of declaration.
+            #[must_use]
+            pub fn table(&self) -> Vec<(&'static str, String, &'static str)> {
+                vec![$((stringify!($name), self.$name.show(), concat!($($doc),*).trim_ascii()),)*]
+            }
+        }
+
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+limits! {
+    /// Bytes of one HTTP request head; beyond it the answer is 431.
+    head_bytes_max: usize = 16 * 1024, least 1024;
+    /// Header fields of one HTTP request; beyond it the answer is 431.
+    headers_max: usize = 100, least 16;
+    /// Bytes of the request target (path and query); beyond it the answer is 414.
+    target_bytes_max: usize = 12 * 1024, least 256;
+    /// Time from the first wait for a request to the end of its head; then 408 or a plain close.
+    head_timeout: Duration = Duration::from_secs(10), least Duration::from_secs(1);
+    /// Time a kept-alive HTTP connection may stand idle between two requests.
+    keep_alive_timeout: Duration = Duration::from_secs(30), least Duration::from_secs(1);
+    /// Requests answered on one HTTP connection before it is closed.
+    requests_per_connection_max: usize = 10_000, least 1;
+    /// Bytes of one WebSocket frame's payload, refused from its announced length with close code 1009.
+    frame_bytes_max: usize = 64 * 1024, least 125;
+    /// Bytes of one WebSocket message over all its fragments; beyond it close code 1009.
+    message_bytes_max: usize = 64 * 1024, least 125;
+    /// Fragments of one WebSocket message; beyond it close code 1009.
+    fragments_max: usize = 1024, least 2;
+    /// Time without a byte from the client after which a WebSocket is closed.
+    idle_timeout: Duration = Duration::from_secs(60), least Duration::from_secs(1);
+    /// Time the peer has to answer a close frame, and to end the connection after it.
+    close_timeout: Duration = Duration::from_secs(5), least Duration::from_millis(250);
+    /// Time a peer that has bytes waiting may go without taking any of them.
+    stall_timeout: Duration = Duration::from_secs(30), least Duration::from_secs(1);
+    /// Channels joined at one time on one socket; beyond it the join is refused.
+    channels_per_socket_max: usize = 100, least 1;
+    /// Bytes of a topic's name.
+    topic_bytes_max: usize = 255, least 8;
+    /// Bytes of an event's name.
+    event_bytes_max: usize = 255, least 8;
+    /// Bytes of a ref or join_ref as written in JSON.
+    ref_bytes_max: usize = 64, least 8;
+    /// Depth of nested arrays and objects in a message from a client.
+    json_depth_max: usize = 64, least 4;
+    /// Bytes of the frames that wait for one client alone (replies, pushes, pongs).
+    outbox_bytes_max: usize = 256 * 1024, least 1024;
+    /// Bytes of a topic's log that a slow reader may lie behind, for each wire form.
+    topic_log_bytes_max: usize = 1024 * 1024, least 4096;
+    /// Bytes of broadcasts that wait for one shard; beyond it a publisher is told to try again.
+    mailbox_bytes_max: usize = 64 * 1024 * 1024, least 64 * 1024;
+    /// Commands that wait for one shard; beyond it the sender is told to try again.
+    mailbox_commands_max: usize = 1_000_000, least 1024;
+    /// Connections of one shard; beyond it a new one is closed at once.
+    connections_per_shard_max: usize = 4_000_000, least 1;
+}
+
+/// The existing name with the least edit distance to `name`.
+fn nearest(name: &str) -> &'static str {
+    NAMES.iter().copied().min_by_key(|known| edit_distance(name, known)).unwrap_or_default()
+}
+
+/// Levenshtein distance in bytes; names are ASCII.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substitution = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substitution.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_set_by_name_with_units() {
+        let mut limits = Limits::default();
+        limits.set("frame_bytes_max", "128KiB").unwrap();
+        limits.set("idle_timeout", "1500ms").unwrap();
+        assert_eq!(limits.frame_bytes_max, 128 * 1024);
+        assert_eq!(limits.idle_timeout, Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn a_wrong_name_is_answered_with_the_nearest() {
+        let error = Limits::default().set("frame_byte_max", "1").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "there is no limit named \"frame_byte_max\"; did you mean \"frame_bytes_max\"?"
+        );
+    }
+
+    #[test]
+    fn a_value_that_is_unreadable_or_too_small_is_refused() {
+        let mut limits = Limits::default();
+        for value in ["", "x", "-1", "10", "99999999999999999999", "1TiB"] {
+            assert!(limits.set("topic_log_bytes_max", value).is_err(), "{value}");
+        }
+        assert_eq!(limits, Limits::default());
+    }
+
+    #[test]
+    fn the_table_shows_values_that_can_be_set_again() {
+        let mut limits = Limits::default();
+        for (name, value, doc) in Limits::default().table() {
+            assert!(!doc.is_empty(), "{name} has no description");
+            limits.set(name, &value).unwrap();
+        }
+        assert_eq!(limits, Limits::default());
+    }
+}

@@ -1,0 +1,2 @@
+//! The `hailer` program.
+fn main() {}
