@@ -86,14 +86,13 @@ fn decode(
 ) -> (Vec<Event>, Option<ProtocolError>) {
     let mut decoder = Decoder::new();
     let mut events = Vec::new();
-    let mut arrived = 0;
+    let mut bytes = wire.to_vec();
+    let mut unread = &mut bytes[..];
     for nth in 0.. {
-        let mut piece: Vec<u8> = wire.iter().skip(arrived).take(piece_len(nth)).copied().collect();
-        if piece.is_empty() {
-            break;
-        }
-        arrived += piece.len();
-        let mut input = Input::new(&mut piece);
+        let len = piece_len(nth).min(unread.len());
+        let Some(piece) = unread.split_off_mut(..len).filter(|piece| !piece.is_empty()) else { break };
+        let arrived = wire.len() - unread.len();
+        let mut input = Input::new(piece);
         loop {
             match decoder.decode(&mut input, limits) {
                 Ok(Some(message)) => events.push(event(&message, limits)),
