@@ -1,0 +1,66 @@
+//! The small grammar that several parts of HTTP share.
+
+/// Whether `byte` may stand in a token: a method, a field name, a subprotocol (RFC 9110, section 5.6.2).
+pub(super) const fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
+/// Whether `text` is a token: at least one byte, all of them token bytes.
+pub(super) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_token_byte)
+}
+
+/// Whether `text` may be written as a field value: visible ASCII and spaces, so that no value, wherever it
+/// comes from, can end its line or carry a control byte.
+pub(super) fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
+/// The elements of a comma-separated list without the white space around them. Empty elements are skipped,
+/// as RFC 9110, section 5.6.1.2 asks of a recipient.
+pub(super) fn list(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(|element| element.trim_matches([' ', '\t'])).filter(|element| !element.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_split_at_commas_and_trimmed() {
+        for (value, expected) in [
+            ("", &[][..]),
+            (" ,\t, ", &[]),
+            ("a", &["a"]),
+            ("keep-alive, Upgrade", &["keep-alive", "Upgrade"]),
+            (",a ,\tb c,", &["a", "b c"]),
+        ] {
+            assert_eq!(list(value).collect::<Vec<_>>(), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_has_no_separators() {
+        assert!(is_token("M-SEARCH!#$%&'*+.^_`|~09azAZ"));
+        for text in ["", " ", "a b", "a/b", "a=b", "a\"", "é", "a\0", "(", "[x]", "a:b", "a,b", "{", "@"] {
+            assert!(!is_token(text), "{text:?}");
+        }
+    }
+}
