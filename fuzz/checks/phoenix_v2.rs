@@ -1,2 +1,122 @@
-/// Must hold for any input.
-pub fn check(_data: &[u8]) {}
+use hailer::limits::Limits;
+use hailer::phoenix::{
+    DecodeError, Kind, Message, Payload, Ref, RefBuf, Serializer, TopicField, events, write_json_string,
+};
+
+const V2: Serializer = Serializer::V2;
+
+/// Must hold for any input. The first byte chooses: bit 0 a binary message, bit 1 narrow limits.
+pub(super) fn check(data: &[u8]) {
+    let Some((choice, bytes)) = data.split_first() else { return };
+    let mut limits = Limits::default();
+    if choice & 2 != 0 {
+        (limits.topic_bytes_max, limits.event_bytes_max) = (8, 8);
+        (limits.ref_bytes_max, limits.json_depth_max) = (8, 4);
+    }
+    if choice & 1 != 0 {
+        check_binary(bytes, &limits);
+    } else if let Ok(text) = std::str::from_utf8(bytes) {
+        check_text(text, &limits);
+    }
+}
+
+fn check_text(text: &str, limits: &Limits) {
+    let message = match V2.decode_text(text, limits) {
+        Ok(message) => message,
+        Err(error) => return check_error(error),
+    };
+    assert_json(text);
+    check_limits(&message, limits);
+
+    let mut out = Vec::new();
+    assert_eq!(V2.encode_message(&mut out, &message), Ok(Kind::Text));
+    let again = std::str::from_utf8(&out).expect("text is UTF-8");
+    assert_eq!(V2.decode_text(again, limits).as_ref(), Ok(&message));
+    check_reply(&message, message.payload);
+    check_quoted(text);
+}
+
+fn check_binary(bytes: &[u8], limits: &Limits) {
+    let message = match V2.decode_binary(bytes, limits) {
+        Ok(message) => message,
+        Err(error) => return check_error(error),
+    };
+    check_limits(&message, limits);
+    assert!(message.join_ref.is_some() && message.message_ref.is_some());
+
+    let mut out = Vec::new();
+    assert_eq!(V2.encode_message(&mut out, &message), Ok(Kind::Binary));
+    assert_eq!(out, bytes);
+    check_reply(&message, Payload::empty());
+    check_binary_reply(&message);
+}
+
+fn check_error(error: DecodeError) {
+    assert!(!error.reason().is_empty() && error.reason().len() <= 123);
+}
+
+/// An independent parser takes the text for JSON.
+fn assert_json(text: &str) {
+    if let Err(error) = serde_json::from_str::<serde_json::Value>(text) {
+        // JSON sets no bound to numbers, a Value does.
+        assert!(error.to_string().starts_with("number out of range"), "{error} in {text}");
+    }
+}
+
+fn check_limits(message: &Message<'_>, limits: &Limits) {
+    let topic_len = match &message.topic {
+        TopicField::Text(topic) => topic.len(),
+        TopicField::Other(json) => json.len(),
+    };
+    assert!(topic_len <= limits.topic_bytes_max);
+    assert!(message.event.len() <= limits.event_bytes_max);
+    for reference in [message.join_ref, message.message_ref].into_iter().flatten() {
+        let owned = RefBuf::from(reference);
+        assert_eq!(owned, reference);
+        assert_eq!(owned.as_json(), reference.to_json());
+        assert!(owned.as_json().len() <= limits.ref_bytes_max);
+        assert_json(owned.as_json());
+    }
+}
+
+/// The reply to the message is JSON text that decodes to the refs and the topic of the message.
+fn check_reply(message: &Message<'_>, response: Payload<'_>) {
+    let mut out = Vec::new();
+    let Message { join_ref, message_ref, topic, event, .. } = message;
+    let kind = V2.encode_reply(&mut out, *join_ref, *message_ref, topic, event, response);
+    assert_eq!(kind, Ok(Kind::Text));
+    let text = std::str::from_utf8(&out).expect("text is UTF-8");
+    let mut limits = Limits::default();
+    limits.json_depth_max = usize::MAX;
+    let reply = V2.decode_text(text, &limits).expect("a reply has the form of a message");
+    assert_eq!((reply.join_ref, reply.message_ref, &reply.topic), (*join_ref, *message_ref, topic));
+    assert_eq!(reply.event, events::REPLY);
+
+    if let Some(topic) = topic.as_str() {
+        out.clear();
+        V2.encode_close(&mut out, *join_ref, topic);
+        let text = std::str::from_utf8(&out).expect("text is UTF-8");
+        let close = V2.decode_text(text, &limits).expect("a close has the form of a message");
+        assert_eq!((close.join_ref, close.message_ref), (*join_ref, *join_ref));
+    }
+}
+
+/// The binary reply has the fields as the message had them.
+fn check_binary_reply(message: &Message<'_>) {
+    let Message { join_ref, message_ref, topic, event, payload } = message;
+    let mut reply = Vec::new();
+    let kind = V2.encode_reply(&mut reply, *join_ref, *message_ref, topic, event, *payload);
+    assert_eq!(kind, Ok(Kind::Binary));
+    let mut push = Vec::new();
+    assert_eq!(V2.encode_message(&mut push, message), Ok(Kind::Binary));
+    assert_eq!(reply[0], 1);
+    assert_eq!(reply[1..], push[1..]);
+}
+
+/// Any text stays itself as a JSON string, and as a ref.
+fn check_quoted(text: &str) {
+    let mut out = Vec::new();
+    write_json_string(&mut out, text);
+    assert_eq!(serde_json::from_slice::<String>(&out).expect("a JSON string"), text);
+    assert_eq!(RefBuf::from(Ref::from_text(text)).as_json().as_bytes(), out);
+}
