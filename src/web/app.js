@@ -1,0 +1,164 @@
+// The demo page: one room, whose messages are shown in every open tab.
+import { Socket } from "./client.js";
+
+/** Messages kept on the page; older ones are dropped. */
+const MESSAGES_MAX = 200;
+/** How long arriving messages are gathered before the page is touched: one frame. */
+const GATHER_MS = 16;
+
+const find = (id) => document.getElementById(id);
+const [pill, state, transport, announcement] = ["pill", "state", "transport", "announcement"].map(find);
+const [connect, log, form, message, notice] = ["connect", "log", "form", "message", "notice"].map(find);
+const timeFormat = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+
+const socket = new Socket("/socket");
+const room = socket.channel("room:lobby");
+
+// The connection
+
+/** Whether the room was joined once: from then on the page speaks of reconnecting. */
+let wasJoined = false;
+let countdown = null;
+
+function showState(name, text) {
+  const changed = pill.dataset.state !== name;
+  pill.dataset.state = name;
+  state.textContent = text;
+  transport.textContent = name === "connected" ? socket.transport : "";
+  connect.hidden = name === "connected" || name === "connecting";
+  // The seconds count down for the eye only; a screen reader hears of changes.
+  if (changed) announcement.textContent = name === "reconnecting" ? "Connection lost, reconnecting" : text;
+}
+
+function showConnection(retryMs = 0) {
+  clearInterval(countdown);
+  if (socket.state === "offline" || room.state === "closed") {
+    showState("offline", "Offline");
+  } else if (room.state === "joined") {
+    wasJoined = true;
+    showState("connected", "Connected");
+  } else if (socket.state === "waiting") {
+    const retryAt = performance.now() + retryMs;
+    const tick = () => {
+      const seconds = Math.max(1, Math.ceil((retryAt - performance.now()) / 1000));
+      showState("reconnecting", `Reconnecting in ${seconds} s`);
+    };
+    tick();
+    countdown = setInterval(tick, 250);
+  } else if (wasJoined) {
+    showState("reconnecting", "Reconnecting…");
+  } else {
+    showState("connecting", "Connecting…");
+  }
+}
+
+socket.onstate = (_, { retryMs }) => showConnection(retryMs);
+
+room.onstate = (name, { reason }) => {
+  if (name === "joined") notice.textContent = "";
+  if (name === "waiting") notice.textContent = `The server did not let you into the room: ${reason}.`;
+  if (name === "closed") notice.textContent = "The server closed the room.";
+  // While the socket waits, its own state is on the page, with the seconds left.
+  if (socket.state === "connected") showConnection();
+};
+
+connect.addEventListener("click", () => {
+  room.join();
+  socket.connect();
+  // The button is about to hide and must not take the focus along.
+  message.focus();
+});
+addEventListener("online", () => {
+  if (socket.state === "waiting") socket.connect();
+});
+// A page in the back-forward cache may not hold a connection.
+addEventListener("pagehide", () => socket.disconnect());
+addEventListener("pageshow", (event) => {
+  if (event.persisted) socket.connect();
+});
+
+// Messages that arrive
+
+/** Whether the newest message is in view, and so shall be the next; who has scrolled up reads in peace. */
+let following = true;
+let arrived = [];
+let gathering = null;
+/** Texts sent from here that have not come back yet: the room answers only what it refuses. */
+const unconfirmed = [];
+
+function receive(body) {
+  const text = typeof body === "string" ? body : JSON.stringify(body);
+  const mine = unconfirmed.indexOf(text);
+  if (mine !== -1) unconfirmed.splice(mine, 1);
+  arrived.push(line(text, new Date()));
+  if (arrived.length > MESSAGES_MAX) arrived.shift();
+  gathering ??= setTimeout(showArrived, GATHER_MS);
+}
+
+function line(text, time) {
+  const stamp = document.createElement("time");
+  stamp.dateTime = time.toISOString();
+  stamp.textContent = timeFormat.format(time);
+  const body = document.createElement("span");
+  body.className = "body";
+  // The text of strangers: it is text and never becomes markup.
+  body.textContent = text;
+  const row = document.createElement("p");
+  row.append(stamp, " ", body);
+  return row;
+}
+
+function showArrived() {
+  log.append(...arrived);
+  while (log.childElementCount > MESSAGES_MAX) log.firstElementChild.remove();
+  arrived = [];
+  gathering = null;
+  follow();
+}
+
+function follow() {
+  if (following) log.scrollTop = log.scrollHeight;
+}
+
+log.addEventListener("scroll", () => {
+  following = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+});
+// A notice of two lines or a phone's keyboard takes space from the log.
+new ResizeObserver(follow).observe(log);
+
+room.on("new_msg", (payload) => receive(payload?.body));
+
+// Messages that are sent
+
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const text = message.value.trim();
+  if (!text) return;
+  if (room.state !== "joined") {
+    notice.textContent = "Not connected: your message stays here until you can send it.";
+    return;
+  }
+  message.value = "";
+  notice.textContent = "";
+  unconfirmed.push(text);
+  try {
+    await room.push("new_msg", { body: text });
+  } catch (error) {
+    showFailure(error, text);
+  }
+});
+
+function showFailure(error, text) {
+  const place = unconfirmed.indexOf(text);
+  // It has come back, so it was sent.
+  if (place === -1) return;
+  unconfirmed.splice(place, 1);
+  if (!message.value) message.value = text;
+  notice.textContent =
+    error.kind === "refused"
+      ? `The server refused the message: ${error.message}.`
+      : "The message may not have been sent: the connection failed before it came back.";
+}
+
+room.join();
+socket.connect();
