@@ -1,0 +1,212 @@
+// What every suite shares: real server processes, the published phoenix.js in two versions with both
+// serializers, and waiting with a deadline that says what was waited for.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { createInterface } from "node:readline";
+import * as phoenix17 from "phoenix-1.7";
+import * as phoenix18 from "phoenix-1.8";
+import { WebSocket } from "ws";
+
+/** Ample even for a debug build on a busy machine; nothing waits this long unless it is broken. */
+const DEADLINE_MS = 20_000;
+
+// Waiting
+
+/** The value of `promise`, or a failure that names `what` did not happen in time. */
+export async function deadline(promise, what, ms = DEADLINE_MS) {
+  let timer;
+  const expired = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not within ${ms} ms: ${what}`)), ms);
+  });
+  try {
+    return await Promise.race([promise, expired]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** What has happened so far, in order, and the promise of what comes next. */
+export class Inbox {
+  items = [];
+  #taken = 0;
+  #wake = () => {};
+
+  push = (item) => {
+    this.items.push(item);
+    this.#wake();
+  };
+
+  /** The first item not yet taken for which `wanted` holds; passes over those before it. */
+  async take(what, wanted = () => true) {
+    const search = async () => {
+      for (;;) {
+        while (this.#taken < this.items.length) {
+          const item = this.items[this.#taken++];
+          if (wanted(item)) return item;
+        }
+        await new Promise((resolve) => (this.#wake = resolve));
+      }
+    };
+    try {
+      return await deadline(search(), what);
+    } catch (error) {
+      error.message += `; there was ${JSON.stringify(this.items.slice(-5))}`;
+      throw error;
+    }
+  }
+}
+
+// Server processes
+
+const built = (path) => fileURLToPath(new URL(`../../target/debug/${path}`, import.meta.url));
+const PROGRAMS = {
+  hailer: (address) => [process.env.HAILER_BIN ?? built("hailer"), ["serve", "--listen", address]],
+  customChannel: (address) => [process.env.HAILER_EXAMPLE_BIN ?? built("examples/custom_channel"), [address]],
+};
+
+const running = new Set();
+process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
+
+/** A server process on a port of its own, which it keeps over `stop` and `start`. */
+export class Server {
+  #program;
+  #child = null;
+  #stderr = "";
+
+  constructor(program) {
+    this.#program = program;
+    this.address = "127.0.0.1:0";
+  }
+
+  static async start(program) {
+    const server = new Server(program);
+    await server.start();
+    return server;
+  }
+
+  /** For the test `t` alone. */
+  static async startFor(t, program) {
+    const server = await Server.start(program);
+    t.after(() => server.kill());
+    return server;
+  }
+
+  get url() {
+    return `http://${this.address}`;
+  }
+
+  async start() {
+    const [path, args] = PROGRAMS[this.#program](this.address);
+    const child = spawn(path, args, { stdio: ["ignore", "pipe", "pipe"] });
+    this.#child = child;
+    running.add(child);
+    child.once("exit", () => running.delete(child));
+    child.stderr.on("data", (data) => (this.#stderr = (this.#stderr + data).slice(-4000)));
+    const lines = createInterface(child.stdout);
+    const ended = once(child, "close").then(([code]) => [`(ended with ${code})`]);
+    const [line] = await deadline(Promise.race([once(lines, "line"), ended]), `${path} listens`);
+    const match = /Listening on http:\/\/(127\.0\.0\.1:\d+)/.exec(line);
+    assert.ok(match, `${path} says where it listens, not "${line}"\n${this.#stderr}`);
+    this.address = match[1];
+  }
+
+  /** Asks the process to end, and demands that it does so cleanly. */
+  async stop() {
+    const child = this.#child;
+    const ended = once(child, "close");
+    child.kill("SIGTERM");
+    const [code, signal] = await deadline(ended, "the server ends after SIGTERM");
+    assert.deepEqual({ code, signal }, { code: 0, signal: null }, this.#stderr);
+  }
+
+  /** Ends the process without its help. */
+  async kill() {
+    const child = this.#child;
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const ended = once(child, "close");
+    child.kill("SIGKILL");
+    await deadline(ended, "the server is killed");
+  }
+}
+
+// Clients
+
+const V2 = ({ Serializer }) => ({
+  vsn: "2.0.0",
+  encode: (message, send) => Serializer.encode(message, send),
+  decode: (data, receive) => Serializer.decode(data, receive),
+});
+
+// phoenix.js sends whatever version it is told but has lost its own code for V1, which knows no join_ref.
+const V1 = () => ({
+  vsn: "1.0.0",
+  encode: ({ topic, event, payload, ref }, send) => send(JSON.stringify({ topic, event, payload, ref })),
+  decode: (data, receive) => receive({ join_ref: null, ...JSON.parse(data) }),
+});
+
+/** Every client that has to work: two lines of phoenix.js, each with both serializers. */
+export const CLIENTS = [
+  ["phoenix.js 1.8, V2", phoenix18, V2],
+  ["phoenix.js 1.8, V1", phoenix18, V1],
+  ["phoenix.js 1.7, V2", phoenix17, V2],
+  ["phoenix.js 1.7, V1", phoenix17, V1],
+].map(([name, phoenix, serializer]) => ({ name, Socket: phoenix.Socket, ...serializer(phoenix) }));
+
+/** Those that can send bytes and tell one join of a topic from another. */
+export const V2_CLIENTS = CLIENTS.filter(({ vsn }) => vsn === "2.0.0");
+
+/**
+ * A socket connected to `server` until the test `t` ends, and what it goes through: `frames` as they come
+ * over the wire, decoded `messages`, `opens`, and `closes` with their codes.
+ */
+export async function connect(t, server, client, options = {}) {
+  const [frames, messages, opens, closes] = [new Inbox(), new Inbox(), new Inbox(), new Inbox()];
+  const socket = new client.Socket(`ws://${server.address}/socket`, {
+    transport: WebSocket,
+    vsn: client.vsn,
+    encode: client.encode,
+    decode: (data, receive) => {
+      frames.push(data);
+      client.decode(data, receive);
+    },
+    ...options,
+  });
+  socket.onOpen(() => opens.push("open"));
+  socket.onClose(({ code }) => closes.push(code));
+  socket.onMessage(messages.push);
+  t.after(() => socket.disconnect());
+  socket.connect();
+  await opens.take(`${client.name} connects`);
+  return { socket, frames, messages, opens, closes };
+}
+
+/** The outcome of a push or join, `[status, response]`; joins that are made again can be taken again. */
+export function outcomes(push) {
+  const inbox = new Inbox();
+  for (const status of ["ok", "error", "timeout"]) {
+    push.receive(status, (response) => inbox.push([status, response]));
+  }
+  return inbox;
+}
+
+/** A channel that is joined, and its `joins`; `received(event)` gathers the payloads of an event. */
+export async function join({ socket }, topic, params = {}) {
+  const channel = socket.channel(topic, params);
+  const joins = outcomes(channel.join());
+  const [status, response] = await joins.take(`join of ${topic}`);
+  assert.equal(status, "ok", `join of ${topic}: ${JSON.stringify(response)}`);
+  const received = (event) => {
+    const inbox = new Inbox();
+    channel.on(event, inbox.push);
+    return inbox;
+  };
+  return { channel, joins, received };
+}
+
+/** The outcome of one push. */
+export function push(channel, event, payload) {
+  return outcomes(channel.push(event, payload)).take(`an answer to ${event}`);
+}
