@@ -3,9 +3,9 @@
 //   const socket = new Socket("/socket");
 //   const room = socket.channel("room:lobby");
 //   room.on("new_msg", ({ body }) => console.log(body));
+//   room.onstate = (state) => state === "joined" && room.push("new_msg", { body: "hello" });
 //   room.join();
 //   socket.connect();
-//   await room.push("new_msg", { body: "hello" });
 //
 // A Socket owns one connection at a time and opens the next when it is lost; a Channel joins again whenever
 // there is a connection. Both wait with exponential back-off and full jitter, so that the clients of a
@@ -119,7 +119,7 @@ export class Socket {
     return this.#options.transport.name;
   }
 
-  /** The channel of a topic; the same object for the same topic. It does nothing before `join`. */
+  /** The channel of a topic, made with the params of the first call. It does nothing before `join`. */
   channel(topic, params = {}) {
     let channel = this.#channels.get(topic);
     if (!channel) {
@@ -170,10 +170,11 @@ export class Socket {
 
   #beatLater() {
     const connection = this.#connection;
+    const ifCurrent = (act) => connection === this.#connection && act();
     this.#wait(this.#options.heartbeatMs, () => {
       this.request(null, this.nextRef(), "phoenix", "heartbeat", {}).then(
-        () => connection === this.#connection && this.#beatLater(),
-        (error) => error.kind === "timeout" && this.#lose({ close: CLOSE_UNANSWERED }),
+        () => ifCurrent(() => this.#beatLater()),
+        ({ kind }) => kind === "timeout" && ifCurrent(() => this.#lose({ close: CLOSE_UNANSWERED })),
       );
     });
   }

@@ -32,7 +32,7 @@ after(async () => {
 });
 
 /** A tab on the page; the test fails if it complains, save of what `expected` matches. */
-async function openTab(t, { url = server.url, expected = /^$/, prepare, ...options } = {}) {
+async function openTab(t, { url = server.url, expected = /^$/, prepare, route, ...options } = {}) {
   const context = await browser.newContext({ locale: "en-GB", ...options });
   const tab = await context.newPage();
   tab.setDefaultTimeout(20_000);
@@ -47,6 +47,7 @@ async function openTab(t, { url = server.url, expected = /^$/, prepare, ...optio
     assert.deepEqual(complaints.filter((text) => !expected.test(text)), []);
   });
   if (prepare) await tab.addInitScript(prepare);
+  if (route) await tab.routeWebSocket("**/socket/websocket*", route);
   await tab.goto(url);
   await shows(tab, "#state", /^Connected$/);
   return tab;
@@ -119,6 +120,26 @@ it("the page waits for a server that stops, keeps what is typed, and goes on whe
     assert.deepEqual(await lines(tab), ["before", "after"]);
   }
   assert.equal(await tabs[0].locator("#notice").textContent(), "");
+});
+
+it("the page stays away from a server that wants it to, until it is asked to connect", async (t) => {
+  const connections = [];
+  const tab = await openTab(t, {
+    route: (socket) => {
+      socket.connectToServer();
+      connections.push(socket);
+    },
+  });
+  await connections[0].close({ code: 1000 });
+  await shows(tab, "#state", /^Offline$/);
+  await tab.keyboard.press("Shift+Tab");
+  await tab.keyboard.press("Shift+Tab");
+  assert.equal(await tab.evaluate(() => document.activeElement.id), "connect");
+  await tab.keyboard.press("Enter");
+  await shows(tab, "#state", /^Connected$/);
+  assert.equal(connections.length, 2);
+  await say(tab, "back again");
+  await expectLine(tab, "back again");
 });
 
 it("a refusal is shown in words, and the message can be mended", async (t) => {

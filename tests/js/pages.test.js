@@ -26,7 +26,8 @@ for (const [path, file, type] of [
     assert.match(response.headers.get("content-type"), type);
     assert.equal(response.headers.get("content-security-policy"), POLICY);
     assert.equal(response.headers.get("x-content-type-options"), "nosniff");
-    assert.equal(await response.text(), await readFile(new URL(`../../src/web/${file}`, import.meta.url), "utf8"));
+    const source = new URL(`../../src/web/${file}`, import.meta.url);
+    assert.equal(await response.text(), await readFile(source, "utf8"));
   });
 }
 
