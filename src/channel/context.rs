@@ -1,0 +1,118 @@
+//! What a callback knows of its client, and where it records what is to be done.
+
+use std::sync::Arc;
+
+use super::handle::{ChannelHandle, DeferredReply, JoinKey, Post, SocketKey};
+use super::{Assigns, PayloadBuf};
+use crate::phoenix::{Ref, RefBuf};
+
+/// What a callback has recorded, in the order in which it is done.
+pub(crate) enum Action {
+    Reply { message_ref: Option<RefBuf>, status: &'static str, response: PayloadBuf },
+    Push { event: Box<str>, payload: PayloadBuf },
+    Broadcast { topic: Option<Box<str>>, event: Box<str>, payload: PayloadBuf, from: Option<SocketKey> },
+    Stop,
+}
+
+/// Who called, and about what.
+pub(crate) struct Origin<'a> {
+    pub(crate) topic: &'a Arc<str>,
+    pub(crate) join: JoinKey,
+    /// The message that is being handled; its ref may be null.
+    pub(crate) message_ref: Option<Option<Ref<'a>>>,
+    pub(crate) post: &'a Arc<dyn Post>,
+}
+
+/// A client's channel, as its callbacks see it.
+///
+/// Nothing recorded here happens before the callback has returned; then it happens in order.
+pub struct Context<'a> {
+    origin: Origin<'a>,
+    assigns: &'a mut Assigns,
+    actions: &'a mut Vec<Action>,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(origin: Origin<'a>, assigns: &'a mut Assigns, actions: &'a mut Vec<Action>) -> Self {
+        Self { origin, assigns, actions }
+    }
+
+    /// The topic of this channel.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        self.origin.topic
+    }
+
+    /// What this channel keeps for this client, from join to terminate.
+    #[must_use]
+    pub fn assigns(&self) -> &Assigns {
+        self.assigns
+    }
+
+    /// What this channel keeps for this client, to be changed.
+    pub fn assigns_mut(&mut self) -> &mut Assigns {
+        self.assigns
+    }
+
+    /// Answers the message with any status. Outside `handle_in` there is nothing to answer, and the call
+    /// does nothing.
+    pub fn reply(&mut self, status: &'static str, response: PayloadBuf) {
+        if let Some(message_ref) = self.origin.message_ref {
+            let message_ref = message_ref.map(RefBuf::from);
+            self.actions.push(Action::Reply { message_ref, status, response });
+        }
+    }
+
+    /// Answers the message with status "ok".
+    pub fn reply_ok(&mut self, response: PayloadBuf) {
+        self.reply("ok", response);
+    }
+
+    /// Answers the message with status "error" and `{"reason": reason}`.
+    pub fn reply_error(&mut self, reason: &str) {
+        self.reply("error", PayloadBuf::reason(reason));
+    }
+
+    /// Takes over the answer of this message, to be given later from any thread. `None` outside `handle_in`.
+    pub fn defer_reply(&mut self) -> Option<DeferredReply> {
+        let message_ref = self.origin.message_ref?.map(RefBuf::from);
+        Some(DeferredReply { post: Arc::clone(self.origin.post), to: self.origin.join, message_ref })
+    }
+
+    /// Pushes an event to this client alone.
+    pub fn push(&mut self, event: &str, payload: PayloadBuf) {
+        self.actions.push(Action::Push { event: event.into(), payload });
+    }
+
+    /// Broadcasts an event to all subscribers of this topic, this client among them.
+    pub fn broadcast(&mut self, event: &str, payload: PayloadBuf) {
+        self.actions.push(Action::Broadcast { topic: None, event: event.into(), payload, from: None });
+    }
+
+    /// Broadcasts an event to all subscribers of this topic but this client.
+    pub fn broadcast_from(&mut self, event: &str, payload: PayloadBuf) {
+        let from = Some(self.origin.join.socket);
+        self.actions.push(Action::Broadcast { topic: None, event: event.into(), payload, from });
+    }
+
+    /// Broadcasts an event to all subscribers of another topic.
+    pub fn broadcast_to(&mut self, topic: &str, event: &str, payload: PayloadBuf) {
+        let topic = Some(topic.into());
+        self.actions.push(Action::Broadcast { topic, event: event.into(), payload, from: None });
+    }
+
+    /// Ends this client's channel normally: the client gets `phx_close` and does not join again by itself.
+    pub fn stop(&mut self) {
+        self.actions.push(Action::Stop);
+    }
+
+    /// This channel, for use from other threads.
+    #[must_use]
+    pub fn handle(&self) -> ChannelHandle {
+        ChannelHandle {
+            post: Arc::clone(self.origin.post),
+            to: self.origin.join,
+            topic: Arc::clone(self.origin.topic),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! A broadcast, encoded at most once for each wire form and shared by all shards.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::channel::{PayloadBuf, SocketKey};
+use crate::phoenix::{Kind, Serializer};
+use crate::ws::{self, Data, OpCode};
+
+/// The bytes in which a subscriber gets a broadcast: a serializer inside a transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum WireForm {
+    WebSocketV1 = 0,
+    WebSocketV2 = 1,
+}
+
+impl WireForm {
+    pub(crate) const ALL: [Self; 2] = [Self::WebSocketV1, Self::WebSocketV2];
+
+    pub(crate) const fn web_socket(serializer: Serializer) -> Self {
+        match serializer {
+            Serializer::V1 => Self::WebSocketV1,
+            Serializer::V2 => Self::WebSocketV2,
+        }
+    }
+
+    const fn serializer(self) -> Serializer {
+        match self {
+            Self::WebSocketV1 => Serializer::V1,
+            Self::WebSocketV2 => Serializer::V2,
+        }
+    }
+}
+
+/// An event on its way to the subscribers of a topic.
+///
+/// A broadcast carries no refs, so its bytes are the same for every subscriber of one wire form. Each form is
+/// made when the first shard with such a subscriber asks for it.
+pub(crate) struct PreparedBroadcast {
+    pub(crate) topic: Box<str>,
+    pub(crate) event: Box<str>,
+    pub(crate) payload: PayloadBuf,
+    /// The socket that is left out (`broadcast_from`).
+    pub(crate) from: Option<SocketKey>,
+    /// The broadcast's place in the order of this node.
+    pub(crate) sequence: u64,
+    forms: [OnceLock<Option<Box<[u8]>>>; WireForm::ALL.len()],
+}
+
+impl PreparedBroadcast {
+    pub(crate) fn new(
+        sequence: u64,
+        topic: &str,
+        event: &str,
+        payload: PayloadBuf,
+        from: Option<SocketKey>,
+    ) -> Arc<Self> {
+        let forms = Default::default();
+        Arc::new(Self { topic: topic.into(), event: event.into(), payload, from, sequence, forms })
+    }
+
+    /// The whole frame in this form, or `None` where the form can't carry the payload (bytes for V1).
+    pub(crate) fn frame(&self, form: WireForm) -> Option<&[u8]> {
+        self.forms[form as usize].get_or_init(|| self.encode(form)).as_deref()
+    }
+
+    fn encode(&self, form: WireForm) -> Option<Box<[u8]>> {
+        let mut text = Vec::with_capacity(self.payload.len() + self.topic.len() + self.event.len() + 32);
+        let payload = self.payload.as_payload();
+        let kind = form.serializer().encode_broadcast(&mut text, &self.topic, &self.event, payload).ok()?;
+        Some(frame(kind, &text))
+    }
+
+    /// What the broadcast counts against a mailbox's limit of bytes.
+    pub(crate) fn cost(&self) -> usize {
+        self.payload.len() + self.topic.len() + self.event.len() + size_of::<Self>()
+    }
+}
+
+/// An encoded message as a whole WebSocket frame.
+pub(crate) fn frame(kind: Kind, message: &[u8]) -> Box<[u8]> {
+    let opcode = match kind {
+        Kind::Text => OpCode::Data(Data::Text),
+        Kind::Binary => OpCode::Data(Data::Binary),
+    };
+    let header = ws::header(opcode, message.len());
+    let mut bytes = Vec::with_capacity(header.as_slice().len() + message.len());
+    bytes.extend_from_slice(header.as_slice());
+    bytes.extend_from_slice(message);
+    bytes.into_boxed_slice()
+}
