@@ -1,0 +1,236 @@
+//! The node's order of broadcasts, and the mailboxes of its shards.
+//!
+//! Everything that is published, by a channel or from outside, passes here: it gets its place in the order of
+//! the node and is put into every shard's mailbox before the next one is. So all subscribers of a topic, on
+//! whatever shard, get its broadcasts in one order.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::channel::{Command, JoinKey, Overloaded, PayloadBuf, Post, SocketKey};
+use crate::limits::Limits;
+use crate::prepared::PreparedBroadcast;
+
+/// What a shard finds in its mailbox.
+pub(crate) enum Mail {
+    Broadcast(Arc<PreparedBroadcast>),
+    Channel(JoinKey, Command),
+}
+
+/// What a command other than a broadcast counts against `mailbox_bytes_max`.
+const COMMAND_COST: usize = 64;
+
+fn cost(mail: &Mail) -> usize {
+    match mail {
+        Mail::Broadcast(broadcast) => broadcast.cost(),
+        Mail::Channel(_, Command::Push { payload, .. } | Command::Reply { response: payload, .. }) => {
+            COMMAND_COST + payload.len()
+        }
+        Mail::Channel(_, Command::Info(_)) => COMMAND_COST,
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    mail: VecDeque<Mail>,
+    bytes: usize,
+    /// The shard knows that there is mail.
+    woken: bool,
+}
+
+struct Mailbox {
+    queue: Mutex<Queue>,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Mailbox {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The sequencer of a node and the mailboxes of its shards.
+pub struct Broker {
+    mailboxes: Box<[Mailbox]>,
+    /// Held while a broadcast is put into the mailboxes; counts the broadcasts.
+    sequence: Mutex<u64>,
+    refused: AtomicU64,
+    bytes_max: usize,
+    commands_max: usize,
+}
+
+impl Broker {
+    /// A broker of as many shards as there are `wakes`; each is called, from any thread, when its shard's
+    /// mailbox ceases to be empty.
+    #[must_use]
+    pub fn new(limits: &Limits, wakes: Vec<Box<dyn Fn() + Send + Sync>>) -> Arc<Self> {
+        let mailboxes =
+            wakes.into_iter().map(|wake| Mailbox { queue: Mutex::default(), wake }).collect::<Box<[_]>>();
+        Arc::new(Self {
+            mailboxes,
+            sequence: Mutex::new(0),
+            refused: AtomicU64::new(0),
+            bytes_max: limits.mailbox_bytes_max,
+            commands_max: limits.mailbox_commands_max,
+        })
+    }
+
+    /// Broadcasts refused because a mailbox was full.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Publishes to all shards, or to none: its place in the order, counted from 1.
+    pub(crate) fn publish(
+        &self,
+        topic: &str,
+        event: &str,
+        payload: PayloadBuf,
+        from: Option<SocketKey>,
+    ) -> Result<u64, Overloaded> {
+        let mut sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
+        let broadcast = PreparedBroadcast::new(*sequence + 1, topic, event, payload, from);
+        let cost = broadcast.cost();
+        // Only this method adds broadcasts, and it holds the sequence, so no other broadcast takes the room;
+        // a command that slips in between goes over the limit by itself alone.
+        if !self.mailboxes.iter().all(|mailbox| self.has_room(&mailbox.lock(), cost)) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(Overloaded);
+        }
+        *sequence += 1;
+        for mailbox in &self.mailboxes {
+            put(mailbox, Mail::Broadcast(Arc::clone(&broadcast)), cost);
+        }
+        Ok(*sequence)
+    }
+
+    fn has_room(&self, queue: &Queue, cost: usize) -> bool {
+        queue.bytes + cost <= self.bytes_max && queue.mail.len() < self.commands_max
+    }
+
+    /// The end of the mailbox that shard number `shard` reads.
+    pub(crate) fn inbox(self: &Arc<Self>, shard: u16) -> Inbox {
+        Inbox { broker: Arc::clone(self), shard, taken: VecDeque::new() }
+    }
+}
+
+fn put(mailbox: &Mailbox, mail: Mail, cost: usize) {
+    let mut queue = mailbox.lock();
+    queue.mail.push_back(mail);
+    queue.bytes += cost;
+    let wake = !std::mem::replace(&mut queue.woken, true);
+    drop(queue);
+    if wake {
+        (mailbox.wake)();
+    }
+}
+
+impl Post for Broker {
+    fn post(&self, to: JoinKey, command: Command) -> Result<(), Overloaded> {
+        let Some(mailbox) = self.mailboxes.get(usize::from(to.socket.shard)) else { return Ok(()) };
+        let mail = Mail::Channel(to, command);
+        let cost = cost(&mail);
+        if !self.has_room(&mailbox.lock(), cost) {
+            return Err(Overloaded);
+        }
+        put(mailbox, mail, cost);
+        Ok(())
+    }
+
+    fn broadcast(
+        &self,
+        topic: &str,
+        event: &str,
+        payload: PayloadBuf,
+        from: Option<SocketKey>,
+    ) -> Result<(), Overloaded> {
+        self.publish(topic, event, payload, from).map(drop)
+    }
+}
+
+/// A shard's own end of its mailbox.
+pub(crate) struct Inbox {
+    broker: Arc<Broker>,
+    shard: u16,
+    taken: VecDeque<Mail>,
+}
+
+impl Inbox {
+    pub(crate) fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// The next piece of mail; the lock is taken once for all that waits.
+    pub(crate) fn next(&mut self) -> Option<Mail> {
+        if self.taken.is_empty() {
+            let mut queue = self.broker.mailboxes.get(usize::from(self.shard))?.lock();
+            queue.woken = false;
+            queue.bytes = 0;
+            std::mem::swap(&mut queue.mail, &mut self.taken);
+        }
+        let mail = self.taken.pop_front();
+        if self.taken.is_empty() && self.taken.capacity() > 1024 {
+            self.taken = VecDeque::new();
+        }
+        mail
+    }
+
+    /// Whether mail is left of what was taken out of the mailbox.
+    pub(crate) fn has_taken(&self) -> bool {
+        !self.taken.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    fn broker(limits: &Limits, wakes: &Arc<AtomicUsize>) -> Arc<Broker> {
+        let wake = || {
+            let wakes = Arc::clone(wakes);
+            Box::new(move || drop(wakes.fetch_add(1, Ordering::Relaxed))) as Box<dyn Fn() + Send + Sync>
+        };
+        Broker::new(limits, vec![wake(), wake()])
+    }
+
+    fn sequence(inbox: &mut Inbox) -> Option<u64> {
+        match inbox.next()? {
+            Mail::Broadcast(broadcast) => Some(broadcast.sequence),
+            Mail::Channel(..) => None,
+        }
+    }
+
+    #[test]
+    fn every_shard_gets_every_broadcast_in_one_order_and_is_woken_once() {
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let broker = broker(&Limits::default(), &wakes);
+        let (mut first, mut second) = (broker.inbox(0), broker.inbox(1));
+        assert_eq!(broker.publish("t", "e", PayloadBuf::empty(), None), Ok(1));
+        assert_eq!(broker.publish("t", "e", PayloadBuf::empty(), None), Ok(2));
+        assert_eq!(wakes.load(Ordering::Relaxed), 2);
+        for inbox in [&mut first, &mut second] {
+            assert_eq!([sequence(inbox), sequence(inbox), sequence(inbox)], [Some(1), Some(2), None]);
+        }
+        broker.publish("t", "e", PayloadBuf::empty(), None).unwrap();
+        assert_eq!(wakes.load(Ordering::Relaxed), 4);
+    }
+
+    #[test]
+    fn a_full_mailbox_refuses_a_broadcast_for_all_shards() {
+        let mut limits = Limits::default();
+        limits.set("mailbox_bytes_max", "64KiB").unwrap();
+        let broker = broker(&limits, &Arc::default());
+        let (mut first, mut second) = (broker.inbox(0), broker.inbox(1));
+        let large = || PayloadBuf::Binary(vec![0; 40 * 1024].into());
+        assert_eq!(broker.publish("t", "e", large(), None), Ok(1));
+        assert_eq!(sequence(&mut first), Some(1));
+        assert_eq!(broker.publish("t", "e", large(), None), Err(Overloaded));
+        assert_eq!(broker.refused(), 1);
+        assert_eq!((sequence(&mut first), sequence(&mut second)), (None, Some(1)));
+        assert_eq!(broker.publish("t", "e", large(), None), Ok(2));
+    }
+}

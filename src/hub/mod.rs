@@ -1,0 +1,297 @@
+//! Who is subscribed to what in one shard, and how far each has got.
+//!
+//! A topic has a stream for each wire form that is really subscribed: a [`Log`] of encoded frames and a dense
+//! array of subscribers, each of them a cursor into the log. A broadcast is one append per stream; the
+//! endpoint's flush then walks the subscribers that are behind.
+
+mod log;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::channel::RouteIndex;
+use crate::prepared::{PreparedBroadcast, WireForm};
+
+pub(crate) use log::{Log, Position};
+
+/// A topic with at least one subscriber in this shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct TopicId(u32);
+
+/// One stream of one topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamKey {
+    pub(crate) topic: TopicId,
+    pub(crate) form: WireForm,
+}
+
+/// What the walk over a topic's subscribers touches: 16 bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subscriber {
+    /// Delivered up to here; inside a frame if the peer's window was full.
+    pub(crate) cursor: Position,
+    /// The connection's place in the slab.
+    pub(crate) slot: u32,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Stream {
+    pub(crate) log: Log,
+    pub(crate) subscribers: Vec<Subscriber>,
+    /// Subscribers whose cursor is not at the log's end.
+    pub(crate) behind: usize,
+    /// Where the walk under way goes on.
+    pub(crate) walked: usize,
+    /// Queued for a walk.
+    dirty: bool,
+    /// A subscriber that is behind may have been moved to before `walked`, or the log has grown since.
+    walk_again: bool,
+    /// Queued for [`Hub::poll_trim`].
+    trim: bool,
+}
+
+impl Stream {
+    /// Notes that a subscriber that was behind has got to the end; the last one frees the log.
+    pub(crate) fn caught_up(&mut self) {
+        self.behind = self.behind.saturating_sub(1);
+        if self.behind == 0 {
+            self.log.clear();
+        }
+    }
+
+    /// Moves a subscriber's cursor forward.
+    pub(crate) fn advance(&mut self, index: u32, to: Position) {
+        let Some(subscriber) = self.subscribers.get_mut(index as usize) else { return };
+        if subscriber.cursor < to {
+            subscriber.cursor = to;
+            if to == self.log.end() {
+                self.caught_up();
+            }
+        }
+    }
+
+    pub(crate) fn cursor(&self, index: u32) -> Position {
+        self.subscribers.get(index as usize).map_or(self.log.end(), |subscriber| subscriber.cursor)
+    }
+}
+
+pub(crate) struct Topic {
+    pub(crate) name: Arc<str>,
+    pub(crate) route: RouteIndex,
+    streams: [Option<Box<Stream>>; WireForm::ALL.len()],
+}
+
+#[derive(Default)]
+pub(crate) struct Hub {
+    topics: Slab<Topic>,
+    names: HashMap<Arc<str>, TopicId>,
+    dirty: VecDeque<StreamKey>,
+    trims: Vec<StreamKey>,
+    /// Bytes in all logs that make the endpoint write before it takes in more.
+    pub(crate) backlogged: bool,
+}
+
+impl Hub {
+    pub(crate) fn lookup(&self, name: &str) -> Option<TopicId> {
+        self.names.get(name).copied()
+    }
+
+    pub(crate) fn topic(&self, id: TopicId) -> &Topic {
+        &self.topics[id.0 as usize]
+    }
+
+    pub(crate) fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    pub(crate) fn stream(&mut self, key: StreamKey) -> Option<&mut Stream> {
+        self.topics.get_mut(key.topic.0 as usize)?.streams[key.form as usize].as_deref_mut()
+    }
+
+    pub(crate) fn stream_ref(&self, key: StreamKey) -> Option<&Stream> {
+        self.topics.get(key.topic.0 as usize)?.streams[key.form as usize].as_deref()
+    }
+
+    /// Subscribes the connection in `slot` from here on; the index is the subscription's place in its stream.
+    pub(crate) fn subscribe(
+        &mut self,
+        name: &str,
+        route: RouteIndex,
+        form: WireForm,
+        slot: u32,
+    ) -> (TopicId, u32) {
+        let id = self.lookup(name).unwrap_or_else(|| self.insert_topic(name, route));
+        let stream = self.topics[id.0 as usize].streams[form as usize].get_or_insert_default();
+        let index = u32::try_from(stream.subscribers.len()).expect("slots are 32 bits wide");
+        stream.subscribers.push(Subscriber { cursor: stream.log.end(), slot });
+        (id, index)
+    }
+
+    fn insert_topic(&mut self, name: &str, route: RouteIndex) -> TopicId {
+        let name: Arc<str> = name.into();
+        let key = self.topics.insert(Topic { name: Arc::clone(&name), route, streams: Default::default() });
+        let id = TopicId(u32::try_from(key).expect("topics have subscribers, whose slots are 32 bits wide"));
+        self.names.insert(name, id);
+        id
+    }
+
+    /// The connections that are subscribed to a topic, in whatever form.
+    pub(crate) fn subscriber_slots(&self, topic: TopicId) -> Vec<u32> {
+        let streams = self.topic(topic).streams.iter().flatten();
+        streams.flat_map(|stream| stream.subscribers.iter().map(|subscriber| subscriber.slot)).collect()
+    }
+
+    /// Ends a subscription: the connection, if any, whose subscription has moved to the index that became
+    /// free. A topic without subscribers is forgotten.
+    pub(crate) fn unsubscribe(&mut self, key: StreamKey, index: u32) -> Option<u32> {
+        let topic = self.topics.get_mut(key.topic.0 as usize)?;
+        let place = &mut topic.streams[key.form as usize];
+        let stream = place.as_deref_mut()?;
+        let at = index as usize;
+        if at >= stream.subscribers.len() {
+            return None;
+        }
+        let gone = stream.subscribers.swap_remove(at);
+        if gone.cursor != stream.log.end() {
+            stream.caught_up();
+        }
+        let moved = stream.subscribers.get(at).map(|subscriber| subscriber.slot);
+        if at < stream.walked {
+            stream.walk_again = true;
+        }
+        if stream.subscribers.is_empty() {
+            *place = None;
+        } else if stream.subscribers.capacity() > 64
+            && stream.subscribers.len() < stream.subscribers.capacity() / 4
+        {
+            stream.subscribers.shrink_to(stream.subscribers.len() * 2);
+        }
+        if topic.streams.iter().all(Option::is_none) {
+            let topic = self.topics.remove(key.topic.0 as usize);
+            self.names.remove(&topic.name);
+            self.shrink();
+        }
+        moved
+    }
+
+    /// Gives memory back after a peak of topics.
+    fn shrink(&mut self) {
+        if self.topics.is_empty() {
+            self.topics = Slab::new();
+            self.names = HashMap::new();
+        } else if self.names.capacity() > 1024 && self.names.len() < self.names.capacity() / 8 {
+            self.names.shrink_to(self.names.len() * 2);
+        }
+    }
+
+    /// Appends a broadcast to the streams of its topic. The number of streams that can't carry its payload
+    /// is returned.
+    pub(crate) fn append(
+        &mut self,
+        id: TopicId,
+        broadcast: &PreparedBroadcast,
+        log_bytes_max: usize,
+    ) -> usize {
+        let mut unencodable = 0;
+        for form in WireForm::ALL {
+            let key = StreamKey { topic: id, form };
+            let Some(stream) = self.topics[id.0 as usize].streams[form as usize].as_deref_mut() else {
+                continue;
+            };
+            let Some(frame) = broadcast.frame(form) else {
+                unencodable += 1;
+                continue;
+            };
+            stream.log.append(frame);
+            stream.behind = stream.subscribers.len();
+            if stream.log.len() > log_bytes_max {
+                self.backlogged = true;
+            }
+            self.mark_dirty(key);
+        }
+        unencodable
+    }
+
+    fn mark_dirty(&mut self, key: StreamKey) {
+        if let Some(stream) = self.topics[key.topic.0 as usize].streams[key.form as usize].as_deref_mut() {
+            stream.walk_again |= stream.walked > 0;
+            if !std::mem::replace(&mut stream.dirty, true) {
+                self.dirty.push_back(key);
+            }
+        }
+    }
+
+    /// The stream whose walk is next or under way.
+    pub(crate) fn front_dirty(&mut self) -> Option<StreamKey> {
+        while let Some(key) = self.dirty.front().copied() {
+            if self.stream_ref(key).is_some_and(|stream| stream.dirty) {
+                return Some(key);
+            }
+            self.dirty.pop_front();
+        }
+        None
+    }
+
+    /// Ends the walk over the front stream: it goes to the back of the queue if some were passed over.
+    pub(crate) fn finish_walk(&mut self) {
+        let Some(key) = self.dirty.pop_front() else { return };
+        let Some(stream) = self.stream(key) else { return };
+        stream.walked = 0;
+        let again = std::mem::take(&mut stream.walk_again);
+        stream.dirty = again;
+        let trim = !again && stream.behind > 0 && !std::mem::replace(&mut stream.trim, true);
+        if again {
+            self.dirty.push_back(key);
+        } else if trim {
+            self.trims.push(key);
+        }
+    }
+
+    pub(crate) fn is_clean(&self) -> bool {
+        self.dirty.is_empty()
+    }
+
+    /// A stream with subscribers that are behind after everybody was offered everything.
+    pub(crate) fn poll_trim(&mut self) -> Option<StreamKey> {
+        loop {
+            let key = self.trims.pop()?;
+            if let Some(stream) = self.stream(key)
+                && std::mem::take(&mut stream.trim)
+            {
+                return Some(key);
+            }
+        }
+    }
+
+    #[cfg(debug_assertions)]
+    pub(crate) fn subscriber_count(&self) -> usize {
+        let streams = self.topics.iter().flat_map(|(_, topic)| topic.streams.iter().flatten());
+        streams.map(|stream| stream.subscribers.len()).sum()
+    }
+
+    /// Everything that must hold, in debug builds.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_invariants(&self) {
+        assert_eq!(self.names.len(), self.topics.len(), "a topic has one name");
+        for (key, topic) in &self.topics {
+            assert!(topic.streams.iter().any(Option::is_some), "{} has no subscriber", topic.name);
+            assert_eq!(self.names.get(&topic.name).map(|id| id.0 as usize), Some(key));
+            for stream in topic.streams.iter().flatten() {
+                let end = stream.log.end();
+                let behind = stream.subscribers.iter().filter(|subscriber| subscriber.cursor < end).count();
+                assert_eq!(behind, stream.behind, "{}: subscribers behind", topic.name);
+                assert!(!stream.subscribers.is_empty(), "{}: an empty stream", topic.name);
+                assert!(stream.behind > 0 || stream.log.len() == 0, "{}: a log nobody waits for", topic.name);
+                for subscriber in &stream.subscribers {
+                    assert!(
+                        (stream.log.start()..=end).contains(&subscriber.cursor),
+                        "{}: a cursor outside the log",
+                        topic.name
+                    );
+                }
+            }
+        }
+    }
+}

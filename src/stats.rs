@@ -1,0 +1,101 @@
+//! What an endpoint has counted since it began.
+
+macro_rules! stats {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+        /// Counters of one shard, or of several added up. All but the first three only grow.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[doc = $doc])* pub $name: u64,)*
+        }
+
+        impl Stats {
+            /// Every counter as name, value and description, in the order of declaration.
+            #[must_use]
+            pub fn table(&self) -> Vec<(&'static str, u64, &'static str)> {
+                vec![$((stringify!($name), self.$name, concat!($($doc),*).trim_ascii()),)*]
+            }
+        }
+
+        impl std::ops::AddAssign for Stats {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+stats! {
+    /// Connections open.
+    connections,
+    /// WebSockets open.
+    web_sockets,
+    /// Topics with at least one subscriber (a topic counts once in each shard that has it).
+    topics,
+    /// Connections accepted.
+    accepted,
+    /// Connections refused because of `connections_per_shard_max`.
+    accept_refused,
+    /// Pauses of accepting because the process has no descriptor left.
+    accept_paused,
+    /// Bytes read.
+    bytes_in,
+    /// Bytes written.
+    bytes_out,
+    /// HTTP requests answered, upgrades among them.
+    http_requests,
+    /// HTTP requests refused by a rule or limit of the request's head or framing.
+    http_refused,
+    /// Connections closed because a head did not come whole within `head_timeout`.
+    head_timeouts,
+    /// WebSockets opened.
+    upgraded,
+    /// Upgrades refused.
+    upgrade_refused,
+    /// Messages from clients.
+    messages_in,
+    /// Heartbeats answered.
+    heartbeats,
+    /// Joins granted.
+    joins,
+    /// Joins refused by the channel.
+    join_refused,
+    /// Joins or pushes answered "unmatched topic".
+    unmatched_topic,
+    /// Joins refused because of `channels_per_socket_max`.
+    too_many_channels,
+    /// Pushes and leaves dropped because their join_ref is not the current one.
+    stale_join_ref,
+    /// Client events refused because their names belong to the protocol.
+    reserved_event,
+    /// Callbacks that panicked or returned an error.
+    channel_crashes,
+    /// Broadcasts that reached this shard.
+    broadcasts,
+    /// Broadcasts of bytes that the subscribers of serializer V1 could not get.
+    broadcasts_unencodable,
+    /// Broadcasts refused because a mailbox was full.
+    broadcasts_refused,
+    /// Pongs left out because newer ones took their place.
+    pongs_coalesced,
+    /// Subscribers that went on behind a gap (policy `skip`).
+    gaps,
+    /// WebSockets closed by their clients.
+    closed_by_client,
+    /// WebSockets closed for breaking RFC 6455 or a limit of it.
+    closed_bad_frame,
+    /// WebSockets closed for a message that is no Phoenix message.
+    closed_bad_message,
+    /// WebSockets closed because of `idle_timeout`.
+    closed_idle,
+    /// WebSockets closed because the topic's log had moved past them.
+    closed_slow_reader,
+    /// WebSockets closed because of `stall_timeout`.
+    closed_stalled,
+    /// WebSockets closed because of `outbox_bytes_max`.
+    closed_outbox_full,
+    /// WebSockets closed because the server stopped.
+    closed_shutdown,
+    /// Connections that ended without a close frame from the peer.
+    closed_abruptly,
+}
