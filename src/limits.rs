@@ -164,6 +164,10 @@ limits! {
     close_timeout: Duration = Duration::from_secs(5), least Duration::from_millis(250);
     /// Time a peer that has bytes waiting may go without taking any of them.
     stall_timeout: Duration = Duration::from_secs(30), least Duration::from_secs(1);
+    /// Bytes a peer that has more waiting must take within `stall_timeout`.
+    stall_bytes_min: usize = 4096, least 1;
+    /// Pongs that wait for one client; a further ping is answered in the place of the last one.
+    pongs_waiting_max: usize = 16, least 1;
     /// Channels joined at one time on one socket; beyond it the join is refused.
     channels_per_socket_max: usize = 100, least 1;
     /// Bytes of a topic's name.
@@ -184,6 +188,22 @@ limits! {
     mailbox_commands_max: usize = 1_000_000, least 1024;
     /// Connections of one shard; beyond it a new one is closed at once.
     connections_per_shard_max: usize = 4_000_000, least 1;
+    /// Connections that the kernel holds for a listener until they are accepted.
+    listen_backlog: usize = 4096, least 1;
+    /// Bytes that the kernel takes for one connection ahead of its peer (SO_SNDBUF, which Linux doubles).
+    send_buffer_bytes: usize = 64 * 1024, least 4096;
+    /// Connections accepted in one turn of a shard's loop.
+    accepts_per_turn: usize = 256, least 1;
+    /// Reads of one connection in one turn of a shard's loop.
+    reads_per_turn: usize = 4, least 1;
+    /// Commands and broadcasts taken from the mailbox in one turn of a shard's loop.
+    mail_per_turn: usize = 1024, least 1;
+    /// Writes between two looks at what else has happened.
+    writes_per_turn: usize = 1024, least 1;
+    /// Time without accepting after the process has run out of descriptors.
+    accept_pause: Duration = Duration::from_millis(250), least Duration::from_millis(10);
+    /// Time from the first signal to the end of the process at the latest.
+    drain_timeout: Duration = Duration::from_secs(10), least Duration::from_secs(1);
 }
 
 /// The existing name with the least edit distance to `name`.

@@ -1,0 +1,351 @@
+//! Calling channels, and doing what they have recorded.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::{error, warn};
+
+use super::Endpoint;
+use super::ending::Rest;
+use crate::broker::Mail;
+use crate::channel::{
+    Action, Assigns, Channel, ChannelError, Command, Context, Ended, Info, JoinKey, Origin, PayloadBuf,
+};
+use crate::connection::{ConnectionId, Entry, State};
+use crate::fault::Fault;
+use crate::hub::{StreamKey, TopicId};
+use crate::phoenix::{EncodeError, Kind, Ref, RefBuf, Serializer, TopicField};
+use crate::prepared::{self, PreparedBroadcast};
+
+/// A joined channel, held while its callbacks run.
+#[derive(Clone)]
+pub(super) struct Joined {
+    pub(super) id: ConnectionId,
+    pub(super) serial: u32,
+    pub(super) topic: Arc<str>,
+    pub(super) channel: Arc<dyn Channel>,
+}
+
+/// Calls that wait until what is under way is done.
+pub(super) enum Work {
+    Info(JoinKey, Info),
+    Intercepted(Arc<PreparedBroadcast>),
+}
+
+/// Calls made in one go before the loop gets its turn again.
+const WORK_BUDGET: usize = 1024;
+
+/// How a callback ended.
+pub(super) enum Called<T> {
+    Returned(T),
+    Panicked,
+}
+
+impl Endpoint {
+    /// Runs a callback; what it records is returned beside its result.
+    pub(super) fn call<T>(
+        &mut self,
+        joined: &Joined,
+        assigns: &mut Assigns,
+        message_ref: Option<Option<Ref<'_>>>,
+        callback: impl FnOnce(&dyn Channel, &mut Context<'_>) -> T,
+    ) -> (Called<T>, Vec<Action>) {
+        let mut actions = std::mem::take(&mut self.actions);
+        let join = JoinKey { socket: self.socket_key(joined.id), serial: joined.serial };
+        let origin = Origin { topic: &joined.topic, join, message_ref, post: &self.post };
+        let mut context = Context::new(origin, assigns, &mut actions);
+        let result = catch_unwind(AssertUnwindSafe(|| callback(&*joined.channel, &mut context)));
+        let called = match result {
+            Ok(result) => Called::Returned(result),
+            Err(_) => {
+                actions.clear();
+                Called::Panicked
+            }
+        };
+        (called, actions)
+    }
+
+    /// Runs a callback of a joined channel, does what it has recorded, and ends the channel if it has failed.
+    pub(super) fn call_joined(
+        &mut self,
+        id: ConnectionId,
+        topic: TopicId,
+        message_ref: Option<Option<Ref<'_>>>,
+        now: Instant,
+        callback: impl FnOnce(&dyn Channel, &mut Context<'_>) -> Result<(), ChannelError>,
+    ) {
+        let Some(socket) = self.connection(id).and_then(|connection| connection.socket_mut()) else { return };
+        let Some(join) = socket.joins.by_topic_mut(topic) else { return };
+        let mut assigns = std::mem::take(&mut join.assigns);
+        let serial = join.serial;
+        let hub_topic = self.hub.topic(topic);
+        let joined = Joined {
+            id,
+            serial,
+            topic: Arc::clone(&hub_topic.name),
+            channel: Arc::clone(&self.config.router.route(hub_topic.route).channel),
+        };
+        let (called, actions) = self.call(&joined, &mut assigns, message_ref, callback);
+        // A callback records only, so the join is still there.
+        let socket = self.connection(id).and_then(|connection| connection.socket_mut());
+        if let Some(join) = socket.and_then(|socket| socket.joins.by_serial_mut(serial)) {
+            join.assigns = assigns;
+        }
+        let failure = match called {
+            Called::Returned(Ok(())) => None,
+            Called::Returned(Err(failure)) => Some(failure.to_string()),
+            Called::Panicked => Some("panicked".to_owned()),
+        };
+        match failure {
+            None => self.apply(&joined, actions, message_ref, now),
+            Some(failure) => {
+                self.actions = actions;
+                self.crash(&joined, topic, &failure, now);
+            }
+        }
+    }
+
+    /// Ends a channel whose callback has failed.
+    fn crash(&mut self, joined: &Joined, topic: TopicId, failure: &str, now: Instant) {
+        self.stats.channel_crashes += 1;
+        error!(topic = %joined.topic, failure, "a channel has crashed");
+        let slot = joined.id.slot;
+        let Some((join, _)) = self.remove_join(slot, topic, Rest::Keep) else { return };
+        let join_ref = join.join_ref.as_ref().filter(|_| !join.implied).map(RefBuf::as_ref);
+        self.send_message(slot, now, |serializer, out| {
+            Ok(serializer.encode_error(out, join_ref, &joined.topic, "channel_crash"))
+        });
+        self.terminate(joined, join.assigns, Ended::Crashed, now);
+    }
+
+    /// Tells a channel that it has ended.
+    pub(super) fn terminate(&mut self, joined: &Joined, mut assigns: Assigns, reason: Ended, now: Instant) {
+        let (called, actions) =
+            self.call(joined, &mut assigns, None, |channel, cx| channel.terminate(reason, cx));
+        if matches!(called, Called::Panicked) {
+            self.stats.channel_crashes += 1;
+            error!(topic = %joined.topic, "a channel has panicked in terminate");
+        }
+        self.apply(joined, actions, None, now);
+    }
+
+    /// Does what a callback has recorded. `message_ref` is that of the message it has handled.
+    pub(super) fn apply(
+        &mut self,
+        joined: &Joined,
+        mut actions: Vec<Action>,
+        message_ref: Option<Option<Ref<'_>>>,
+        now: Instant,
+    ) {
+        for action in actions.drain(..) {
+            match action {
+                Action::Reply { message_ref, status, response } => {
+                    self.send_reply(joined, message_ref.as_ref(), status, &response, now);
+                }
+                Action::Push { event, payload } => self.send_push(joined, &event, &payload, now),
+                Action::Broadcast { topic, event, payload, from } => {
+                    let topic = topic.as_deref().unwrap_or(&joined.topic);
+                    let Ok(sequence) = self.inbox.broker().publish(topic, &event, payload, from) else {
+                        warn!(topic, "a broadcast was refused: a mailbox is full");
+                        if let Some(message_ref) = message_ref {
+                            let message_ref = message_ref.map(RefBuf::from);
+                            let response = PayloadBuf::reason("overloaded");
+                            self.send_reply(joined, message_ref.as_ref(), "error", &response, now);
+                        }
+                        continue;
+                    };
+                    self.deliver_until(sequence, now);
+                }
+                Action::Stop => self.stop(joined, now),
+            }
+        }
+        if actions.capacity() <= 64 {
+            self.actions = actions;
+        }
+    }
+
+    /// Takes mail up to a broadcast of this shard's own, so that what its channel does next comes after it.
+    fn deliver_until(&mut self, sequence: u64, now: Instant) {
+        while let Some(mail) = self.inbox.next() {
+            let reached = matches!(&mail, Mail::Broadcast(broadcast) if broadcast.sequence >= sequence);
+            self.deliver_mail(mail, now);
+            if reached {
+                break;
+            }
+        }
+    }
+
+    pub(super) fn deliver_mail(&mut self, mail: Mail, now: Instant) {
+        match mail {
+            Mail::Broadcast(broadcast) => self.deliver_broadcast(broadcast),
+            Mail::Channel(to, Command::Info(info)) => self.work.push_back(Work::Info(to, info)),
+            Mail::Channel(to, Command::Push { event, payload }) => {
+                if let Some((joined, _)) = self.find_join(to) {
+                    self.send_push(&joined, &event, &payload, now);
+                }
+            }
+            Mail::Channel(to, Command::Reply { message_ref, status, response }) => {
+                if let Some((joined, _)) = self.find_join(to) {
+                    self.send_reply(&joined, message_ref.as_ref(), status, &response, now);
+                }
+            }
+        }
+    }
+
+    fn deliver_broadcast(&mut self, broadcast: Arc<PreparedBroadcast>) {
+        self.stats.broadcasts += 1;
+        let Some(topic) = self.hub.lookup(&broadcast.topic) else { return };
+        let route = self.config.router.route(self.hub.topic(topic).route);
+        if route.channel.intercepts().contains(&&*broadcast.event) {
+            self.work.push_back(Work::Intercepted(broadcast));
+            return;
+        }
+        let sender = broadcast.from.filter(|from| from.shard == self.shard).and_then(|from| {
+            let id = ConnectionId { slot: from.slot, generation: from.generation };
+            let socket = self.connection(id)?.socket()?;
+            let (form, index) = (socket.form, socket.joins.by_topic(topic)?.index);
+            let key = StreamKey { topic, form };
+            Some((id.slot, key, index, self.hub.stream_ref(key)?.log.end()))
+        });
+        let unencodable = self.hub.append(topic, &broadcast, self.config.limits.topic_log_bytes_max);
+        self.stats.broadcasts_unencodable += unencodable as u64;
+        if let Some((slot, key, index, before)) = sender {
+            self.leave_out(slot, key, index, before);
+        }
+    }
+
+    /// Has a subscriber pass over what was appended since `before`.
+    fn leave_out(&mut self, slot: u32, key: StreamKey, index: u32, before: u64) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let Some(stream) = self.hub.stream(key) else { return };
+        let end = stream.log.end();
+        if stream.cursor(index) >= before {
+            stream.advance(index, end);
+        } else {
+            connection.outbox.push(Entry::Until { topic: key.topic, position: before });
+            connection.outbox.push(Entry::Skip { topic: key.topic, position: end });
+            self.queue(slot);
+        }
+    }
+
+    /// Makes the calls that have waited.
+    pub(super) fn run_work(&mut self, now: Instant) {
+        for _ in 0..WORK_BUDGET {
+            let Some(work) = self.work.pop_front() else { break };
+            match work {
+                Work::Info(to, info) => {
+                    if let Some((joined, topic)) = self.find_join(to) {
+                        self.call_joined(joined.id, topic, None, now, |channel, cx| {
+                            channel.handle_info(info, cx)
+                        });
+                    }
+                }
+                Work::Intercepted(broadcast) => self.intercept(&broadcast, now),
+            }
+        }
+    }
+
+    /// Calls `handle_out` for each subscriber.
+    fn intercept(&mut self, broadcast: &PreparedBroadcast, now: Instant) {
+        let Some(topic) = self.hub.lookup(&broadcast.topic) else { return };
+        for slot in self.hub.subscriber_slots(topic) {
+            let Some(id) = self.id(slot) else { continue };
+            if broadcast.from != Some(self.socket_key(id)) {
+                self.call_joined(id, topic, None, now, |channel, cx| {
+                    channel.handle_out(&broadcast.event, broadcast.payload.as_payload(), cx)
+                });
+            }
+        }
+    }
+
+    fn find_join(&mut self, to: JoinKey) -> Option<(Joined, TopicId)> {
+        let id = ConnectionId { slot: to.socket.slot, generation: to.socket.generation };
+        let socket = self.connection(id)?.socket_mut()?;
+        let topic = socket.joins.by_serial_mut(to.serial)?.topic;
+        let hub_topic = self.hub.topic(topic);
+        let channel = Arc::clone(&self.config.router.route(hub_topic.route).channel);
+        Some((Joined { id, serial: to.serial, topic: Arc::clone(&hub_topic.name), channel }, topic))
+    }
+
+    /// Ends a channel because its handler wants it.
+    fn stop(&mut self, joined: &Joined, now: Instant) {
+        let Some(topic) = self.hub.lookup(&joined.topic) else { return };
+        if self.join_of(joined).is_none() {
+            return;
+        }
+        let Some((join, _)) = self.remove_join(joined.id.slot, topic, Rest::Keep) else { return };
+        let join_ref = join.join_ref.as_ref().filter(|_| !join.implied).map(RefBuf::as_ref);
+        self.send_message(joined.id.slot, now, |serializer, out| {
+            Ok(serializer.encode_close(out, join_ref, &joined.topic))
+        });
+        self.terminate(joined, join.assigns, Ended::Stopped, now);
+    }
+
+    /// The join_ref of a join that is still there.
+    fn join_of(&mut self, joined: &Joined) -> Option<Option<RefBuf>> {
+        let socket = self.connection(joined.id)?.socket_mut()?;
+        Some(socket.joins.by_serial_mut(joined.serial)?.join_ref.clone())
+    }
+
+    fn send_push(&mut self, joined: &Joined, event: &str, payload: &PayloadBuf, now: Instant) {
+        let Some(join_ref) = self.join_of(joined) else { return };
+        let join_ref = join_ref.as_ref().map(RefBuf::as_ref);
+        self.send_message(joined.id.slot, now, |serializer, out| {
+            serializer.encode_push(out, join_ref, &joined.topic, event, payload.as_payload())
+        });
+    }
+
+    fn send_reply(
+        &mut self,
+        joined: &Joined,
+        message_ref: Option<&RefBuf>,
+        status: &str,
+        response: &PayloadBuf,
+        now: Instant,
+    ) {
+        let Some(join_ref) = self.join_of(joined) else { return };
+        let (join_ref, message_ref) =
+            (join_ref.as_ref().map(RefBuf::as_ref), message_ref.map(RefBuf::as_ref));
+        let topic = TopicField::Text((&*joined.topic).into());
+        self.send_message(joined.id.slot, now, |serializer, out| {
+            let response = response.as_payload();
+            serializer.encode_reply(out, join_ref, message_ref, &topic, status, response)
+        });
+    }
+
+    /// Encodes a message for one client and queues it.
+    pub(super) fn send_message(
+        &mut self,
+        slot: u32,
+        now: Instant,
+        encode: impl FnOnce(Serializer, &mut Vec<u8>) -> Result<Kind, EncodeError>,
+    ) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let State::WebSocket(web_socket) = &connection.state else { return };
+        if web_socket.closing {
+            return;
+        }
+        self.scratch.clear();
+        let frame = match encode(web_socket.socket.serializer, &mut self.scratch) {
+            Ok(kind) => prepared::frame(kind, &self.scratch),
+            Err(error) => {
+                warn!(?error, "a message could not be encoded for this client");
+                return;
+            }
+        };
+        if self.scratch.capacity() > 64 * 1024 {
+            self.scratch = Vec::new();
+        }
+        self.queue_bytes(slot, frame.into());
+        self.check_outbox(slot, now);
+    }
+
+    /// Ends a connection for which too much waits.
+    pub(super) fn check_outbox(&mut self, slot: u32, now: Instant) {
+        let bytes_max = self.config.limits.outbox_bytes_max;
+        if self.by_slot(slot).is_some_and(|connection| connection.outbox.held() > bytes_max) {
+            self.fail(slot, Fault::OutboxFull, now);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What a client's message means (Phoenix: `Phoenix.Socket.__in__/2`).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::{debug, error};
+
+use super::Endpoint;
+use super::apply::{Called, Joined};
+use super::ending::Rest;
+use crate::channel::{Assigns, Ended, JoinError, PayloadBuf, RouteIndex};
+use crate::connection::ConnectionId;
+use crate::hub::TopicId;
+use crate::phoenix::{self, Message, Payload, Ref, RefBuf, TopicField, events};
+use crate::socket::Join;
+
+/// The prefix of the events that belong to the protocol.
+const RESERVED: &str = "phx_";
+
+impl Endpoint {
+    pub(super) fn dispatch(&mut self, id: ConnectionId, message: &Message<'_>, now: Instant) {
+        let TopicField::Text(topic) = &message.topic else {
+            return self.reply_unmatched(id.slot, message, now);
+        };
+        let event = &*message.event;
+        if topic == phoenix::TOPIC && event == events::HEARTBEAT {
+            self.stats.heartbeats += 1;
+            return self.reply(id.slot, None, message, "ok", Payload::empty(), now);
+        }
+        if event == events::JOIN {
+            return self.join(id, topic, message, now);
+        }
+        let joined = self.hub.lookup(topic).filter(|topic| self.is_joined(id, *topic));
+        match joined {
+            Some(topic) if self.is_stale(id, topic, message.join_ref) => self.stats.stale_join_ref += 1,
+            Some(topic) if event == events::LEAVE => self.leave(id, topic, message, now),
+            Some(topic) if event.starts_with(RESERVED) => {
+                self.stats.reserved_event += 1;
+                debug!(event, "a client sent an event that belongs to the protocol");
+                let join_ref = self.join_ref(id, topic);
+                let join_ref = join_ref.as_ref().map(RefBuf::as_ref);
+                let reason = PayloadBuf::reason("reserved event");
+                self.reply(id.slot, join_ref, message, "error", reason.as_payload(), now);
+            }
+            Some(topic) => {
+                let message_ref = Some(message.message_ref);
+                self.call_joined(id, topic, message_ref, now, |channel, cx| {
+                    channel.handle_in(event, message.payload, cx)
+                });
+            }
+            // Leaving what is not joined succeeds.
+            None if event == events::LEAVE => {
+                self.reply(id.slot, message.join_ref, message, "ok", Payload::empty(), now);
+            }
+            None => self.reply_unmatched(id.slot, message, now),
+        }
+    }
+
+    fn is_joined(&self, id: ConnectionId, topic: TopicId) -> bool {
+        let socket = self.connections.get(id.slot()).and_then(|connection| connection.socket());
+        socket.is_some_and(|socket| socket.joins.by_topic(topic).is_some())
+    }
+
+    /// A message that names a join names the one that is there; one that names none means it.
+    fn is_stale(&self, id: ConnectionId, topic: TopicId, join_ref: Option<Ref<'_>>) -> bool {
+        let Some(named) = join_ref else { return false };
+        self.join_ref(id, topic).is_none_or(|current| current.as_ref() != named)
+    }
+
+    fn join_ref(&self, id: ConnectionId, topic: TopicId) -> Option<RefBuf> {
+        self.connections.get(id.slot())?.socket()?.joins.by_topic(topic)?.join_ref.clone()
+    }
+
+    fn join(&mut self, id: ConnectionId, topic: &str, message: &Message<'_>, now: Instant) {
+        let Some(route) = self.config.router.find(topic) else {
+            return self.reply_unmatched(id.slot, message, now);
+        };
+        let replaced = self.hub.lookup(topic).filter(|topic| self.is_joined(id, *topic));
+        let Some(socket) = self.connections.get(id.slot()).and_then(|connection| connection.socket()) else {
+            return;
+        };
+        if replaced.is_none() && socket.joins.len() >= self.config.limits.channels_per_socket_max {
+            self.stats.too_many_channels += 1;
+            let reason = PayloadBuf::reason("too many channels joined");
+            return self.reply(id.slot, message.join_ref, message, "error", reason.as_payload(), now);
+        }
+        // The old channel ends before the new one begins, but the client is told in the other order.
+        let mut replaced_ref = None;
+        if let Some(old) = replaced
+            && let Some((join, joined)) = self.remove_join(id.slot, old, Rest::Keep)
+        {
+            replaced_ref = Some(join.join_ref.filter(|_| !join.implied));
+            self.terminate(&joined, join.assigns, Ended::Replaced, now);
+        }
+        self.call_join(id, topic, route, message, now);
+        if let Some(join_ref) = replaced_ref {
+            let join_ref = join_ref.as_ref().map(RefBuf::as_ref);
+            self.send_message(id.slot, now, |serializer, out| {
+                Ok(serializer.encode_close(out, join_ref, topic))
+            });
+        }
+    }
+
+    fn call_join(
+        &mut self,
+        id: ConnectionId,
+        topic: &str,
+        route: RouteIndex,
+        message: &Message<'_>,
+        now: Instant,
+    ) {
+        self.join_serial = self.join_serial.wrapping_add(1);
+        let channel = Arc::clone(&self.config.router.route(route).channel);
+        let name =
+            self.hub.lookup(topic).map_or_else(|| topic.into(), |id| Arc::clone(&self.hub.topic(id).name));
+        let joined = Joined { id, serial: self.join_serial, topic: name, channel };
+        let mut assigns = Assigns::new();
+        let (called, actions) =
+            self.call(&joined, &mut assigns, None, |channel, cx| channel.join(topic, message.payload, cx));
+        let failure = match called {
+            Called::Returned(Ok(response)) => {
+                self.subscribe(&joined, route, message, assigns);
+                self.reply(id.slot, message.join_ref, message, "ok", response.as_payload(), now);
+                return self.apply(&joined, actions, None, now);
+            }
+            Called::Returned(Err(JoinError::Refused(response))) => {
+                self.stats.join_refused += 1;
+                return self.reply(id.slot, message.join_ref, message, "error", response.as_payload(), now);
+            }
+            Called::Returned(Err(JoinError::Crashed(failure))) => failure.to_string(),
+            Called::Panicked => "panicked".to_owned(),
+        };
+        self.stats.channel_crashes += 1;
+        error!(topic, failure, "a channel has crashed in join");
+        let reason = PayloadBuf::reason("join crashed");
+        self.reply(id.slot, message.join_ref, message, "error", reason.as_payload(), now);
+    }
+
+    fn subscribe(&mut self, joined: &Joined, route: RouteIndex, message: &Message<'_>, assigns: Assigns) {
+        let Some(socket) = self.connections.get_mut(joined.id.slot()).and_then(|c| c.socket_mut()) else {
+            return;
+        };
+        let (topic, index) = self.hub.subscribe(&joined.topic, route, socket.form, joined.id.slot);
+        socket.joins.push(Join {
+            topic,
+            index,
+            serial: joined.serial,
+            join_ref: message.join_ref.or(message.message_ref).map(RefBuf::from),
+            implied: message.join_ref.is_none(),
+            assigns,
+        });
+        self.stats.joins += 1;
+    }
+
+    fn leave(&mut self, id: ConnectionId, topic: TopicId, message: &Message<'_>, now: Instant) {
+        let Some((join, joined)) = self.remove_join(id.slot, topic, Rest::Keep) else { return };
+        let join_ref = join.join_ref.as_ref().filter(|_| !join.implied).map(RefBuf::as_ref);
+        self.reply(id.slot, join_ref, message, "ok", Payload::empty(), now);
+        self.send_message(id.slot, now, |serializer, out| {
+            Ok(serializer.encode_close(out, join_ref, &joined.topic))
+        });
+        self.terminate(&joined, join.assigns, Ended::Left, now);
+    }
+
+    fn reply_unmatched(&mut self, slot: u32, message: &Message<'_>, now: Instant) {
+        self.stats.unmatched_topic += 1;
+        let reason = PayloadBuf::reason("unmatched topic");
+        self.reply(slot, None, message, "error", reason.as_payload(), now);
+    }
+
+    fn reply(
+        &mut self,
+        slot: u32,
+        join_ref: Option<Ref<'_>>,
+        message: &Message<'_>,
+        status: &str,
+        response: Payload<'_>,
+        now: Instant,
+    ) {
+        self.send_message(slot, now, |serializer, out| {
+            serializer.encode_reply(out, join_ref, message.message_ref, &message.topic, status, response)
+        });
+    }
+}

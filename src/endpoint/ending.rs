@@ -1,0 +1,216 @@
+//! How channels, WebSockets and connections end.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::debug;
+
+use super::Endpoint;
+use super::apply::Joined;
+use crate::channel::Ended;
+use crate::connection::{ConnectionId, Entry, State, WebSocket};
+use crate::fault::Fault;
+use crate::hub::{Position, StreamKey, TopicId};
+use crate::socket::Join;
+use crate::ws::{self, CloseCode, Control, OpCode};
+
+/// What becomes of the broadcasts that a subscriber has not got when its subscription ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// They are sent before what follows.
+    Keep,
+    /// Only a frame that is partly sent is completed.
+    Partial,
+}
+
+impl Endpoint {
+    /// Ends the subscription of a joined channel and takes the channel out of the socket.
+    pub(super) fn remove_join(&mut self, slot: u32, topic: TopicId, rest: Rest) -> Option<(Join, Joined)> {
+        let connection = self.connections.get_mut(slot as usize)?;
+        let socket = connection.socket_mut()?;
+        let key = StreamKey { topic, form: socket.form };
+        let join = socket.joins.remove(topic)?;
+        let id = ConnectionId { slot, generation: connection.generation };
+        let joined = self.joined(id, &join);
+        match rest {
+            Rest::Keep => self.materialise(slot, key, join.index),
+            Rest::Partial => self.complete_frame(slot, key, join.index),
+        }
+        self.unsubscribe(key, join.index);
+        Some((join, joined))
+    }
+
+    pub(super) fn unsubscribe(&mut self, key: StreamKey, index: u32) {
+        if let Some(moved) = self.hub.unsubscribe(key, index)
+            && let Some(socket) = self.by_slot(moved).and_then(|connection| connection.socket_mut())
+            && let Some(join) = socket.joins.by_topic_mut(key.topic)
+        {
+            join.index = index;
+        }
+    }
+
+    /// Copies what the outbox names of a topic's log, and what is behind it, into the outbox: the cursor that
+    /// named it is about to go.
+    fn materialise(&mut self, slot: u32, key: StreamKey, index: u32) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let Some(stream) = self.hub.stream_ref(key) else { return };
+        let mut cursor = stream.cursor(index);
+        let copy = |from: Position, to: Position| {
+            let bytes: Vec<u8> = stream.log.pieces(from, to).flatten().copied().collect();
+            Entry::Frame(bytes.into_boxed_slice().into())
+        };
+        connection.outbox.rewrite(|entry, out| match entry {
+            Entry::Until { topic, position } if topic == key.topic => {
+                if position > cursor {
+                    out.push(copy(cursor, position));
+                    cursor = position;
+                }
+            }
+            Entry::Skip { topic, position } if topic == key.topic => cursor = cursor.max(position),
+            other => out.push(other),
+        });
+        let end = stream.log.end();
+        if cursor < end {
+            connection.outbox.push(copy(cursor, end));
+            self.queue(slot);
+        }
+    }
+
+    /// Keeps the rest of a frame that is partly sent.
+    fn complete_frame(&mut self, slot: u32, key: StreamKey, index: u32) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let Some(stream) = self.hub.stream_ref(key) else { return };
+        let cursor = stream.cursor(index);
+        let end = stream.log.frame_end(cursor);
+        if end > cursor {
+            let rest: Vec<u8> = stream.log.pieces(cursor, end).flatten().copied().collect();
+            connection.outbox.insert_first(Entry::Frame(rest.into_boxed_slice().into()));
+        }
+    }
+
+    /// Ends all channels of a socket whose connection is ending.
+    fn leave_all(&mut self, slot: u32, rest: Rest, now: Instant) {
+        loop {
+            let socket = self.by_slot(slot).and_then(|connection| connection.socket());
+            let Some(topic) = socket.and_then(|socket| socket.joins.last_topic()) else { return };
+            let Some((join, joined)) = self.remove_join(slot, topic, rest) else { return };
+            self.terminate(&joined, join.assigns, Ended::Disconnected, now);
+        }
+    }
+
+    /// Ends a WebSocket because of a fault, with a close frame that says which.
+    pub(super) fn fail(&mut self, slot: u32, fault: Fault, now: Instant) {
+        let Some(connection) = self.by_slot(slot) else { return };
+        match &mut connection.state {
+            State::WebSocket(web_socket) if !web_socket.closing => web_socket.closing = true,
+            _ => return,
+        }
+        debug!(slot, ?fault, "closing a WebSocket");
+        fault.count(&mut self.stats);
+        if matches!(fault, Fault::SlowReader | Fault::Stalled | Fault::OutboxFull) {
+            if let Some(connection) = self.by_slot(slot) {
+                connection.outbox.keep_partial();
+            }
+            self.leave_all(slot, Rest::Partial, now);
+        } else {
+            self.leave_all(slot, Rest::Keep, now);
+        }
+        self.queue_close(slot, fault.close_code(), fault.reason());
+        if matches!(fault, Fault::Frame(_) | Fault::Message(_)) {
+            self.finish(slot, now);
+        } else {
+            self.deadlines.set(slot, now, self.config.limits.close_timeout);
+        }
+    }
+
+    /// The client has sent a close frame.
+    pub(super) fn closed_by_client(&mut self, slot: u32, code: Option<CloseCode>, now: Instant) {
+        let Some(connection) = self.by_slot(slot) else { return };
+        let blocked = connection.blocked;
+        let State::WebSocket(web_socket) = &mut connection.state else { return };
+        if !std::mem::replace(&mut web_socket.closing, true) {
+            self.stats.closed_by_client += 1;
+            if blocked {
+                if let Some(connection) = self.by_slot(slot) {
+                    connection.outbox.keep_partial();
+                }
+                self.leave_all(slot, Rest::Partial, now);
+            } else {
+                self.leave_all(slot, Rest::Keep, now);
+            }
+            let mut frame = Vec::new();
+            match code {
+                // RFC 6455 section 5.5.1: the answer usually echoes the status code.
+                Some(code) => ws::write_close(&mut frame, code, ""),
+                None => ws::write_frame(&mut frame, OpCode::Control(Control::Close), &[]),
+            }
+            self.queue_bytes(slot, frame.into_boxed_slice().into());
+        }
+        self.finish(slot, now);
+    }
+
+    fn queue_close(&mut self, slot: u32, code: CloseCode, reason: &str) {
+        let mut frame = Vec::new();
+        ws::write_close(&mut frame, code, reason);
+        self.queue_bytes(slot, frame.into_boxed_slice().into());
+    }
+
+    /// Writes what is left, then ends the connection.
+    pub(super) fn finish(&mut self, slot: u32, now: Instant) {
+        let close_timeout = self.config.limits.close_timeout;
+        let Some(connection) = self.by_slot(slot) else { return };
+        let state = std::mem::replace(&mut connection.state, State::Finishing);
+        if matches!(state, State::WebSocket(_)) {
+            self.stats.web_sockets -= 1;
+        }
+        self.deadlines.set(slot, now, close_timeout);
+        self.queue(slot);
+    }
+
+    /// Forgets a connection; its socket is closed as soon as the caller polls.
+    pub(super) fn free(&mut self, slot: u32, now: Instant) {
+        let Some(connection) = self.connections.try_remove(slot as usize) else { return };
+        let id = ConnectionId { slot, generation: connection.generation };
+        self.deadlines.unset(slot);
+        self.stalls.remove(&slot);
+        self.closed.push_back(id);
+        if let State::WebSocket(web_socket) = connection.state {
+            self.stats.web_sockets -= 1;
+            self.end_socket(id, *web_socket, now);
+        }
+        self.shrink();
+    }
+
+    /// Ends the channels of a socket whose connection is gone.
+    fn end_socket(&mut self, id: ConnectionId, web_socket: WebSocket, now: Instant) {
+        let form = web_socket.socket.form;
+        for join in web_socket.socket.joins {
+            let joined = self.joined(id, &join);
+            self.unsubscribe(StreamKey { topic: join.topic, form }, join.index);
+            self.terminate(&joined, join.assigns, Ended::Disconnected, now);
+        }
+    }
+
+    pub(super) fn drain_connection(&mut self, slot: usize, now: Instant) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Ok(slot) = u32::try_from(slot) else { return };
+        match &connection.state {
+            State::WebSocket(_) => self.fail(slot, Fault::Shutdown, now),
+            State::Http(_) if connection.outbox.is_empty() => self.free(slot, now),
+            State::Http(_) => self.finish(slot, now),
+            State::Finishing | State::Lingering => {}
+        }
+    }
+
+    /// What a callback needs to know of a join, independent of where the join is now.
+    pub(super) fn joined(&self, id: ConnectionId, join: &Join) -> Joined {
+        let topic = self.hub.topic(join.topic);
+        let route = self.config.router.route(topic.route);
+        Joined {
+            id,
+            serial: join.serial,
+            topic: Arc::clone(&topic.name),
+            channel: Arc::clone(&route.channel),
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! Writing: one call per connection and turn, in slices, so that a broadcast to many starves nobody.
+//!
+//! A connection that has anything of its own to be sent is written to by [`Endpoint::flush_connection`], which
+//! keeps the order in which things happened. All others are served by the walk over a dirty topic's
+//! subscribers, which touches 16 bytes of the subscription and 32 of the connection.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Endpoint;
+use crate::channel::{PayloadBuf, SlowReader};
+use crate::connection::{Connection, ConnectionId, Entry, State};
+use crate::fault::Fault;
+use crate::hub::{Hub, Position, Stream, StreamKey, TopicId};
+use crate::phoenix::RefBuf;
+use crate::prepared;
+use crate::socket::Socket;
+
+/// The connection's socket has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone;
+
+/// Where an endpoint writes to: the sockets of the event loop, or pretended ones.
+pub trait Sink {
+    /// Offers bytes to a connection: the number that was taken. Fewer than were offered means that the peer
+    /// takes no more until [`Endpoint::handle_writable`].
+    ///
+    /// # Errors
+    /// The socket has failed; the endpoint forgets the connection.
+    fn send(&mut self, id: ConnectionId, pieces: &[IoSlice<'_>]) -> Result<usize, Gone>;
+
+    /// Ends the server's side of a connection; what was sent before still arrives.
+    fn shutdown(&mut self, id: ConnectionId);
+}
+
+/// Pieces of one write. What does not fit goes out with the connection's next one.
+const PIECES_MAX: usize = 64;
+
+/// What one write is made of.
+struct Gathered<'a> {
+    pieces: [IoSlice<'a>; PIECES_MAX],
+    count: usize,
+    bytes: usize,
+    /// Not everything fitted.
+    more: bool,
+}
+
+impl<'a> Gathered<'a> {
+    fn new() -> Self {
+        Self { pieces: [IoSlice::new(&[]); PIECES_MAX], count: 0, bytes: 0, more: false }
+    }
+
+    fn add(&mut self, piece: &'a [u8]) {
+        match self.pieces.get_mut(self.count) {
+            Some(place) => {
+                *place = IoSlice::new(piece);
+                self.count += 1;
+                self.bytes += piece.len();
+            }
+            None => self.more = true,
+        }
+    }
+
+    fn as_slices(&self) -> &[IoSlice<'a>] {
+        &self.pieces[..self.count]
+    }
+}
+
+impl Endpoint {
+    /// Writes what waits, with at most `budget` writes. Whether more is left: the caller polls without
+    /// waiting and calls again.
+    pub fn flush(&mut self, budget: usize, now: Instant, sink: &mut impl Sink) -> bool {
+        let mut left = budget;
+        // Own frames first: replies and heartbeats don't wait for a broadcast to be through.
+        while left > 0 {
+            let Some(slot) = self.queued.pop_front() else { break };
+            left -= usize::from(self.flush_connection(slot, now, sink));
+        }
+        while left > 0 {
+            let Some(key) = self.hub.front_dirty() else { break };
+            if self.walk(key, &mut left, now, sink) {
+                self.hub.finish_walk();
+            }
+        }
+        while let Some(slot) = self.broken.pop() {
+            self.stats.closed_abruptly += 1;
+            self.free(slot, now);
+        }
+        if self.hub.is_clean() && self.queued.is_empty() {
+            while let Some(key) = self.hub.poll_trim() {
+                self.trim(key, now);
+            }
+            self.hub.backlogged = false;
+        }
+        self.run_work(now);
+        self.check_invariants();
+        !self.queued.is_empty() || !self.hub.is_clean()
+    }
+
+    /// Serves a stream's subscribers from where the last slice ended; whether all have had their turn.
+    fn walk(&mut self, key: StreamKey, left: &mut usize, now: Instant, sink: &mut impl Sink) -> bool {
+        let Some(stream) = self.hub.stream(key) else { return true };
+        let end = stream.log.end();
+        let mut caught_up = 0;
+        while let Some(subscriber) = stream.subscribers.get_mut(stream.walked) {
+            if *left == 0 {
+                break;
+            }
+            stream.walked += 1;
+            if subscriber.cursor == end {
+                continue;
+            }
+            let Some(connection) = self.connections.get_mut(subscriber.slot as usize) else { continue };
+            if !connection.is_free() {
+                continue;
+            }
+            *left -= 1;
+            let id = ConnectionId { slot: subscriber.slot, generation: connection.generation };
+            let mut gathered = Gathered::new();
+            stream.log.pieces(subscriber.cursor, end).for_each(|piece| gathered.add(piece));
+            let Ok(taken) = sink.send(id, gathered.as_slices()) else {
+                connection.blocked = true;
+                self.broken.push(subscriber.slot);
+                continue;
+            };
+            self.stats.bytes_out += taken as u64;
+            subscriber.cursor += taken as u64;
+            if subscriber.cursor == end {
+                caught_up += 1;
+            } else if taken < gathered.bytes {
+                block(connection, key.topic, end);
+                self.stalls.entry(id.slot).or_insert_with(|| self.deadlines.stall(now)).taken += taken;
+            } else {
+                // More pieces than one write holds: the connection's own flush goes on.
+                connection.queued = true;
+                self.queued.push_back(id.slot);
+            }
+        }
+        stream.behind -= caught_up;
+        if stream.behind == 0 {
+            stream.log.clear();
+        }
+        stream.walked >= stream.subscribers.len()
+    }
+
+    /// Writes what one connection has waiting, its topics included; whether a write was made.
+    fn flush_connection(&mut self, slot: u32, now: Instant, sink: &mut impl Sink) -> bool {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return false };
+        if !std::mem::take(&mut connection.queued) || connection.blocked {
+            return false;
+        }
+        let id = ConnectionId { slot, generation: connection.generation };
+        let gathered = gather(connection, &self.hub);
+        let (offered, more) = (gathered.bytes, gathered.more);
+        let taken = match offered {
+            0 => 0,
+            _ => match sink.send(id, gathered.as_slices()) {
+                Ok(taken) => taken,
+                Err(Gone) => {
+                    connection.blocked = true;
+                    self.broken.push(slot);
+                    return true;
+                }
+            },
+        };
+        self.stats.bytes_out += taken as u64;
+        advance(connection, &mut self.hub, taken);
+        if taken < offered {
+            connection.blocked = true;
+            mark_partial(connection, &self.hub);
+            self.stalls.entry(slot).or_insert_with(|| self.deadlines.stall(now)).taken += taken;
+        } else if more {
+            self.queue(slot);
+        } else {
+            self.stalls.remove(&slot);
+            self.emptied(id, now, sink);
+        }
+        offered > 0
+    }
+
+    /// Everything of a connection is written.
+    fn emptied(&mut self, id: ConnectionId, now: Instant, sink: &mut impl Sink) {
+        let close_timeout = self.config.limits.close_timeout;
+        let Some(connection) = self.by_slot(id.slot) else { return };
+        match &mut connection.state {
+            State::WebSocket(web_socket) => web_socket.pongs_waiting = 0,
+            State::Finishing => {
+                connection.state = State::Lingering;
+                sink.shutdown(id);
+                self.deadlines.set(id.slot, now, close_timeout);
+            }
+            State::Http(_) | State::Lingering => {}
+        }
+    }
+
+    /// Frees what no reader needs, and applies the topic's policy to those that lie too far behind.
+    fn trim(&mut self, key: StreamKey, now: Instant) {
+        let log_bytes_max = self.config.limits.topic_log_bytes_max;
+        let Some(stream) = self.hub.stream(key) else { return };
+        if stream.log.segment_count() > 1 {
+            let oldest = stream.subscribers.iter().map(|subscriber| subscriber.cursor).min();
+            while oldest.is_some_and(|oldest| stream.log.front_end() <= oldest) && stream.log.len() > 0 {
+                stream.log.drop_front();
+            }
+        }
+        let Some(start) = keep_from(stream, log_bytes_max) else { return };
+        let late: Vec<u32> = stream
+            .subscribers
+            .iter()
+            .filter(|subscriber| subscriber.cursor < start)
+            .map(|subscriber| subscriber.slot)
+            .collect();
+        let route = self.hub.topic(key.topic).route;
+        match self.config.router.route(route).slow_reader {
+            SlowReader::Close => late.iter().for_each(|slot| self.fail(*slot, Fault::SlowReader, now)),
+            SlowReader::Skip => late.iter().for_each(|slot| self.skip_ahead(*slot, key, start)),
+        }
+        if let Some(stream) = self.hub.stream(key) {
+            while stream.log.start() < start && stream.log.len() > 0 {
+                stream.log.drop_front();
+            }
+        }
+    }
+
+    /// Moves a subscriber to `start`, behind a notice of what it has missed.
+    fn skip_ahead(&mut self, slot: u32, key: StreamKey, start: Position) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        let Some(join) = connection.socket().and_then(|socket| socket.joins.by_topic(key.topic)) else {
+            return;
+        };
+        let (index, join_ref) = (join.index, join.join_ref.clone());
+        let Some(serializer) = connection.socket().map(|socket| socket.serializer) else { return };
+        let topic = Arc::clone(&self.hub.topic(key.topic).name);
+        let Some(stream) = self.hub.stream(key) else { return };
+        let (cursor, frame_end) = (stream.cursor(index), stream.log.frame_end(stream.cursor(index)));
+        let missed = serde_json::json!({ "missed": stream.log.frames_between(frame_end, start) });
+        let payload = PayloadBuf::from(missed);
+        self.scratch.clear();
+        let join_ref = join_ref.as_ref().map(RefBuf::as_ref);
+        let encoded =
+            serializer.encode_push(&mut self.scratch, join_ref, &topic, "gap", payload.as_payload());
+        let Ok(kind) = encoded else { return };
+        connection.outbox.insert_first(Entry::Frame(prepared::frame(kind, &self.scratch).into()));
+        if frame_end > cursor {
+            let rest: Vec<u8> = stream.log.pieces(cursor, frame_end).flatten().copied().collect();
+            connection.outbox.insert_first(Entry::Frame(rest.into_boxed_slice().into()));
+        }
+        stream.advance(index, start);
+        self.stats.gaps += 1;
+    }
+}
+
+/// The first place that a log of at most `bytes_max` keeps, if it holds more.
+fn keep_from(stream: &Stream, bytes_max: usize) -> Option<Position> {
+    if stream.log.len() <= bytes_max {
+        return None;
+    }
+    let least = stream.log.end() - bytes_max as u64;
+    Some(stream.log.segment_start_from(least))
+}
+
+/// Notes that the peer takes no more for now. While more than one topic may be written next, the frame that
+/// is partly sent is put first.
+fn block(connection: &mut Connection, topic: TopicId, end: Position) {
+    connection.blocked = true;
+    if connection.socket().is_some_and(|socket| socket.joins.len() > 1) {
+        connection.outbox.push_front(Entry::Until { topic, position: end });
+    }
+}
+
+/// The same for a connection whose own flush ended inside a frame of a topic.
+fn mark_partial(connection: &mut Connection, hub: &Hub) {
+    if !connection.outbox.is_empty() {
+        // An entry that is not through stays first, so the frame goes on there.
+        return;
+    }
+    let Some(socket) = connection.socket() else { return };
+    if socket.joins.len() < 2 {
+        return;
+    }
+    let partial = socket.joins.iter().find_map(|join| {
+        let stream = hub.stream_ref(StreamKey { topic: join.topic, form: socket.form })?;
+        let cursor = stream.cursor(join.index);
+        let position = stream.log.end();
+        (stream.log.frame_end(cursor) != cursor).then_some(Entry::Until { topic: join.topic, position })
+    });
+    if let Some(partial) = partial {
+        connection.outbox.push_front(partial);
+    }
+}
+
+/// Where a socket stands in a topic's stream.
+fn place<'h>(socket: Option<&Socket>, hub: &'h Hub, topic: TopicId) -> Option<(&'h Stream, u32)> {
+    let socket = socket?;
+    let join = socket.joins.by_topic(topic)?;
+    Some((hub.stream_ref(StreamKey { topic, form: socket.form })?, join.index))
+}
+
+/// Everything that a connection is to be sent, in order.
+fn gather<'a>(connection: &'a Connection, hub: &'a Hub) -> Gathered<'a> {
+    let mut gathered = Gathered::new();
+    let socket = connection.socket();
+    // Where the entries so far leave the cursors of the topics they name.
+    let mut reached: Vec<(TopicId, Position)> = Vec::new();
+    let cursor_of = |reached: &[(TopicId, Position)], topic: TopicId, cursor: Position| {
+        reached.iter().rev().find(|(other, _)| *other == topic).map_or(cursor, |(_, at)| cursor.max(*at))
+    };
+    if let Some(waiting) = connection.outbox.waiting() {
+        let mut sent = waiting.sent;
+        for entry in &waiting.entries {
+            if gathered.more {
+                return gathered;
+            }
+            match entry {
+                Entry::Frame(bytes) => gathered.add(&bytes.as_slice()[std::mem::take(&mut sent)..]),
+                Entry::Skip { topic, position } => reached.push((*topic, *position)),
+                Entry::Until { topic, position } => {
+                    let Some((stream, index)) = place(socket, hub, *topic) else { continue };
+                    let from = cursor_of(&reached, *topic, stream.cursor(index));
+                    if from < *position {
+                        stream.log.pieces(from, *position).for_each(|piece| gathered.add(piece));
+                        reached.push((*topic, *position));
+                    }
+                }
+            }
+        }
+    }
+    let Some(socket) = socket else { return gathered };
+    for join in socket.joins.iter() {
+        let Some((stream, index)) = place(Some(socket), hub, join.topic) else { continue };
+        let from = cursor_of(&reached, join.topic, stream.cursor(index));
+        if from < stream.log.end() && !gathered.more {
+            stream.log.pieces(from, stream.log.end()).for_each(|piece| gathered.add(piece));
+        }
+    }
+    gathered
+}
+
+/// Counts `taken` bytes of what [`gather`] has offered as sent.
+fn advance(connection: &mut Connection, hub: &mut Hub, mut taken: usize) {
+    while let Some(waiting) = connection.outbox.waiting() {
+        let Some(entry) = waiting.entries.front() else { break };
+        match entry {
+            Entry::Frame(bytes) => {
+                let left = bytes.as_slice().len() - waiting.sent;
+                let part = left.min(taken);
+                connection.outbox.advance(part);
+                taken -= part;
+                if part < left {
+                    return;
+                }
+            }
+            Entry::Skip { topic, position } | Entry::Until { topic, position } => {
+                let skip = matches!(entry, Entry::Skip { .. });
+                let (topic, position) = (*topic, *position);
+                if let Some((key, index)) = subscription(connection, topic)
+                    && let Some(stream) = hub.stream(key)
+                {
+                    let left =
+                        usize::try_from(position.saturating_sub(stream.cursor(index))).unwrap_or(usize::MAX);
+                    let part = if skip { left } else { left.min(taken) };
+                    stream.advance(index, stream.cursor(index) + part as u64);
+                    taken -= if skip { 0 } else { part };
+                    if part < left {
+                        return;
+                    }
+                }
+                connection.outbox.pop();
+            }
+        }
+    }
+    let Some(socket) = connection.socket() else { return };
+    for join in socket.joins.iter() {
+        let Some(stream) = hub.stream(StreamKey { topic: join.topic, form: socket.form }) else { continue };
+        let cursor = stream.cursor(join.index);
+        let left = usize::try_from(stream.log.end() - cursor).unwrap_or(usize::MAX);
+        let part = left.min(taken);
+        taken -= part;
+        stream.advance(join.index, cursor + part as u64);
+    }
+}
+
+fn subscription(connection: &Connection, topic: TopicId) -> Option<(StreamKey, u32)> {
+    let socket = connection.socket()?;
+    let join = socket.joins.by_topic(topic)?;
+    Some((StreamKey { topic, form: socket.form }, join.index))
+}

@@ -1,0 +1,276 @@
+//! From the bytes of an HTTP connection to answers, and to WebSockets.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::debug;
+
+use super::Endpoint;
+use crate::connection::{Bytes, ConnectionId, Entry, State, WebSocket};
+use crate::http::{self, Framing, HeadError, HeadScanner, Method, Request, Response, Status, upgrade};
+use crate::phoenix::Serializer;
+use crate::prepared::WireForm;
+use crate::socket::{Joins, Socket};
+use crate::ws;
+
+/// A static page.
+#[derive(Debug, Clone, Copy)]
+pub struct Page {
+    /// The path, compared byte by byte.
+    pub path: &'static str,
+    /// The value of `content-type`.
+    pub content_type: &'static str,
+    /// The body.
+    pub body: &'static [u8],
+}
+
+/// What pages may load: nothing from elsewhere, and no inline script.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+     connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What follows an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// The next request on the same connection.
+    Request,
+    /// The WebSocket.
+    WebSocket,
+    /// The end.
+    Close,
+}
+
+/// Where a WebSocket may be opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mount {
+    Phoenix,
+    Plain,
+}
+
+impl Endpoint {
+    pub(super) fn read_http(&mut self, id: ConnectionId, bytes: &mut [u8], now: Instant) {
+        let Some(State::Http(http)) = self.connection(id).map(|connection| &mut connection.state) else {
+            return;
+        };
+        if http.buffer.is_empty() {
+            let used = self.read_requests(id, bytes, now);
+            self.keep_tail(id, |buffer| buffer.extend_from_slice(bytes.get(used..).unwrap_or_default()), now);
+        } else {
+            let mut whole = std::mem::take(&mut http.buffer);
+            whole.extend_from_slice(bytes);
+            let used = self.read_requests(id, &mut whole, now);
+            self.keep_tail(
+                id,
+                |buffer| {
+                    whole.drain(..used);
+                    *buffer = whole;
+                },
+                now,
+            );
+        }
+    }
+
+    /// Keeps the beginning of a head until the rest comes, and gives it its time.
+    fn keep_tail(&mut self, id: ConnectionId, keep: impl FnOnce(&mut Vec<u8>), now: Instant) {
+        let limits = &self.config.limits;
+        let (head_timeout, keep_alive_timeout) = (limits.head_timeout, limits.keep_alive_timeout);
+        let Some(State::Http(http)) = self.connection(id).map(|connection| &mut connection.state) else {
+            return;
+        };
+        keep(&mut http.buffer);
+        let (begun, first) = (!http.buffer.is_empty(), http.requests == 0);
+        if !begun {
+            // An idle connection owns no buffer.
+            http.buffer = Vec::new();
+        }
+        let was_begun = std::mem::replace(&mut http.begun, begun);
+        match (was_begun, begun) {
+            // The whole head has one deadline: further bytes of it gain no time, nor do those of a connection's
+            // first head.
+            (true, true) => {}
+            (false, true) if first => {}
+            (_, true) => self.deadlines.set(id.slot, now, head_timeout),
+            (_, false) if !first => self.deadlines.set(id.slot, now, keep_alive_timeout),
+            (_, false) => {}
+        }
+    }
+
+    /// Answers the requests that are whole; the number of bytes that is used up.
+    fn read_requests(&mut self, id: ConnectionId, bytes: &mut [u8], now: Instant) -> usize {
+        let mut used = 0;
+        loop {
+            let limits = Arc::clone(&self.config.limits);
+            let Some(connection) = self.connection(id) else { return bytes.len() };
+            let full = connection.outbox.held() > limits.outbox_bytes_max;
+            let State::Http(http) = &mut connection.state else { return bytes.len() };
+            let unread = &bytes[used..];
+            let head = match http.scanner.find(unread, &limits) {
+                Ok(Some(len)) => &unread[..len],
+                Ok(None) => return used,
+                Err(error) => return self.refuse(id, error, now, bytes.len()),
+            };
+            http.scanner = HeadScanner::default();
+            http.begun = false;
+            http.requests += 1;
+            let last = http.requests >= limits.requests_per_connection_max;
+            if full {
+                // A client that pipelines without reading has its connection ended behind the answers so far.
+                self.finish(id.slot, now);
+                return bytes.len();
+            }
+            used += head.len();
+            let next = match http::parse_head(head, &limits) {
+                Ok(request) => self.answer(id, &request, last, now),
+                Err(error) => return self.refuse(id, error, now, bytes.len()),
+            };
+            match next {
+                Next::Request => {}
+                Next::Close => {
+                    self.finish(id.slot, now);
+                    return bytes.len();
+                }
+                Next::WebSocket => {
+                    self.read_web_socket(id, &mut bytes[used..], now);
+                    return bytes.len();
+                }
+            }
+        }
+    }
+
+    /// Answers what is no request; where the next one would begin is unknown then.
+    fn refuse(&mut self, id: ConnectionId, error: HeadError, now: Instant, used: usize) -> usize {
+        debug!(slot = id.slot, ?error, "refusing a request");
+        self.stats.http_refused += 1;
+        let body = format!("{}\n", error.reason());
+        self.respond(id, &Response::text(error.status(), &body), false, false);
+        self.finish(id.slot, now);
+        used
+    }
+
+    fn respond(&mut self, id: ConnectionId, response: &Response<'_>, keep_alive: bool, head_only: bool) {
+        let mut bytes = Vec::new();
+        response.write(&mut bytes, keep_alive, head_only);
+        self.queue_bytes(id.slot, Bytes::Owned(bytes.into_boxed_slice()));
+    }
+
+    fn answer(&mut self, id: ConnectionId, request: &Request<'_>, last: bool, now: Instant) -> Next {
+        self.stats.http_requests += 1;
+        debug!(slot = id.slot, ?request, "answering a request");
+        // A body that nobody asked for is not read, so the connection ends with the answer.
+        let keep_alive = request.keep_alive && !last && !self.draining && request.body == Framing::None;
+        let next = if keep_alive { Next::Request } else { Next::Close };
+        if let Some(mount) = self.mount(request.path) {
+            return match request.method {
+                Method::Get => self.answer_upgrade(id, request, mount, keep_alive, now),
+                _ => self.answer_wrong_method(id, request, "GET", keep_alive),
+            };
+        }
+        let page = self.config.pages.iter().find(|page| page.path == request.path).copied();
+        match (page, request.method) {
+            (Some(page), Method::Get | Method::Head) => {
+                self.answer_page(id, page, keep_alive, request.method == Method::Head);
+            }
+            (Some(_), _) => return self.answer_wrong_method(id, request, "GET, HEAD", keep_alive),
+            (None, _) => {
+                let body = format!(
+                    "there is nothing at this path; clients connect to {}/websocket\n",
+                    self.config.socket_path
+                );
+                let head_only = request.method == Method::Head;
+                self.respond(id, &Response::text(Status::NotFound, &body), keep_alive, head_only);
+            }
+        }
+        next
+    }
+
+    fn mount(&self, path: &str) -> Option<Mount> {
+        // Phoenix tolerates one trailing slash.
+        let path = path.strip_suffix('/').unwrap_or(path);
+        if path.strip_prefix(&*self.config.socket_path) == Some("/websocket") {
+            return Some(Mount::Phoenix);
+        }
+        let plain = self.config.plain.as_ref()?;
+        (path == plain.0.strip_suffix('/').unwrap_or(&plain.0)).then_some(Mount::Plain)
+    }
+
+    fn answer_wrong_method(
+        &mut self,
+        id: ConnectionId,
+        request: &Request<'_>,
+        allowed: &'static str,
+        keep_alive: bool,
+    ) -> Next {
+        let body = format!("this path takes {allowed}\n");
+        let response = Response::text(Status::MethodNotAllowed, &body).header("allow", allowed);
+        self.respond(id, &response, keep_alive, request.method == Method::Head);
+        if keep_alive { Next::Request } else { Next::Close }
+    }
+
+    fn answer_page(&mut self, id: ConnectionId, page: Page, keep_alive: bool, head_only: bool) {
+        let mut head = Vec::new();
+        Response::new(Status::Ok)
+            .header("content-type", page.content_type)
+            .header("cache-control", "no-cache")
+            .header("content-security-policy", PAGE_POLICY)
+            .header("referrer-policy", "no-referrer")
+            .header("x-content-type-options", "nosniff")
+            .write_head(&mut head, page.body.len() as u64, keep_alive);
+        self.queue_bytes(id.slot, Bytes::Owned(head.into_boxed_slice()));
+        if !head_only && let Some(connection) = self.connection(id) {
+            connection.outbox.push(Entry::Frame(Bytes::Static(page.body)));
+        }
+    }
+
+    /// The order of the checks is that of `Phoenix.Transports.WebSocket`.
+    fn answer_upgrade(
+        &mut self,
+        id: ConnectionId,
+        request: &Request<'_>,
+        mount: Mount,
+        keep_alive: bool,
+        now: Instant,
+    ) -> Next {
+        let next = if keep_alive { Next::Request } else { Next::Close };
+        let serializer = match mount {
+            Mount::Plain => Some(Serializer::V2),
+            Mount::Phoenix => match http::query::last(request.query, "vsn") {
+                Ok(vsn) => Serializer::from_vsn(vsn.as_deref()),
+                Err(error) => {
+                    self.stats.upgrade_refused += 1;
+                    let body = format!("{}\n", error.reason());
+                    self.respond(id, &Response::text(Status::BadRequest, &body), keep_alive, false);
+                    return next;
+                }
+            },
+        };
+        let Some(serializer) = serializer else {
+            self.stats.upgrade_refused += 1;
+            let body = "the parameter vsn names no serializer of this server: use 2.0.0 or 1.0.0\n";
+            self.respond(id, &Response::text(Status::Forbidden, body), keep_alive, false);
+            return next;
+        };
+        let handshake = match upgrade::check(request) {
+            Ok(handshake) => handshake,
+            Err(error) => {
+                self.stats.upgrade_refused += 1;
+                let mut bytes = Vec::new();
+                error.write(request, &mut bytes, keep_alive);
+                self.queue_bytes(id.slot, Bytes::Owned(bytes.into_boxed_slice()));
+                return next;
+            }
+        };
+        let mut bytes = Vec::new();
+        upgrade::write_101(&mut bytes, &handshake.accept(), handshake.protocols.answer());
+        self.queue_bytes(id.slot, Bytes::Owned(bytes.into_boxed_slice()));
+        let socket = Socket { serializer, form: WireForm::web_socket(serializer), joins: Joins::default() };
+        let plain = mount == Mount::Plain;
+        let decoder = ws::Decoder::new();
+        let web_socket = WebSocket { decoder, socket, closing: false, plain, pongs_waiting: 0 };
+        if let Some(connection) = self.connection(id) {
+            connection.state = State::WebSocket(Box::new(web_socket));
+        }
+        self.stats.upgraded += 1;
+        self.stats.web_sockets += 1;
+        self.deadlines.set(id.slot, now, self.config.limits.idle_timeout);
+        Next::WebSocket
+    }
+}

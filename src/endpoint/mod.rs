@@ -1,0 +1,337 @@
+//! One shard of the server without its sockets: bytes, mail and time go in; bytes, closes and deadlines
+//! come out.
+//!
+//! The caller feeds what happens to `accept` and `handle_*`, then lets [`flush`](Endpoint::flush) write and
+//! [`poll_closed`](Endpoint::poll_closed) say which connections have ended. Nothing here fails because of a
+//! peer: what a bad peer sends becomes an answer, a close and a counter.
+
+mod apply;
+mod dispatch;
+mod ending;
+mod flush;
+mod http;
+mod timers;
+mod web_socket;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use slab::Slab;
+
+use crate::broker::{Broker, Inbox};
+use crate::channel::{Action, Post, Router, SocketKey};
+use crate::connection::{Bytes, Connection, Entry, State};
+use crate::hub::{Hub, StreamKey};
+use crate::limits::Limits;
+use crate::stats::Stats;
+
+pub use crate::connection::ConnectionId;
+pub use flush::{Gone, Sink};
+pub use http::Page;
+pub use web_socket::{PlainMessage, PlainSocket};
+
+use apply::Work;
+use timers::Deadlines;
+
+/// What an endpoint serves.
+#[derive(Clone)]
+pub struct Config {
+    /// The bounds in force.
+    pub limits: Arc<Limits>,
+    /// The channels.
+    pub router: Arc<Router>,
+    /// Where the socket is mounted; the WebSocket is at `<path>/websocket`.
+    pub socket_path: Arc<str>,
+    /// Static pages.
+    pub pages: Arc<[Page]>,
+    /// A WebSocket without Phoenix on it: its path and its handler.
+    pub plain: Option<(Arc<str>, Arc<dyn PlainSocket>)>,
+}
+
+impl Config {
+    /// The channels of `router` at `/socket`, with default limits and no pages.
+    #[must_use]
+    pub fn new(router: Router) -> Self {
+        Self {
+            limits: Arc::default(),
+            router: Arc::new(router),
+            socket_path: "/socket".into(),
+            pages: Arc::new([]),
+            plain: None,
+        }
+    }
+}
+
+/// One shard's logic.
+pub struct Endpoint {
+    config: Config,
+    shard: u16,
+    connections: Slab<Connection>,
+    generation: u32,
+    join_serial: u32,
+    hub: Hub,
+    inbox: Inbox,
+    post: Arc<dyn Post>,
+    deadlines: Deadlines,
+    /// Connections that have taken fewer bytes than were offered.
+    stalls: HashMap<u32, timers::Stall>,
+    /// Connections with something to write besides their topics.
+    queued: VecDeque<u32>,
+    closed: VecDeque<ConnectionId>,
+    work: VecDeque<Work>,
+    /// Connections whose sockets failed while the flush walked over them.
+    broken: Vec<u32>,
+    /// Messages are encoded here before they are framed.
+    scratch: Vec<u8>,
+    actions: Vec<Action>,
+    draining: bool,
+    stats: Stats,
+}
+
+impl Endpoint {
+    /// The shard number `shard` of the broker's node. `now` is the beginning of its time.
+    #[must_use]
+    pub fn new(config: Config, broker: &Arc<Broker>, shard: u16, now: Instant) -> Self {
+        Self {
+            config,
+            shard,
+            connections: Slab::new(),
+            generation: 0,
+            join_serial: 0,
+            hub: Hub::default(),
+            inbox: broker.inbox(shard),
+            post: Arc::clone(broker) as Arc<dyn Post>,
+            deadlines: Deadlines::new(now),
+            stalls: HashMap::new(),
+            queued: VecDeque::new(),
+            closed: VecDeque::new(),
+            work: VecDeque::new(),
+            broken: Vec::new(),
+            scratch: Vec::new(),
+            actions: Vec::new(),
+            draining: false,
+            stats: Stats::default(),
+        }
+    }
+
+    /// A peer has connected. `None` refuses it: the caller drops the connection.
+    pub fn accept(&mut self, now: Instant) -> Option<ConnectionId> {
+        let full = self.connections.len() >= self.config.limits.connections_per_shard_max;
+        if full || self.draining {
+            self.stats.accept_refused += 1;
+            return None;
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let slot = u32::try_from(self.connections.insert(Connection::new(generation))).ok()?;
+        self.stats.accepted += 1;
+        self.deadlines.set(slot, now, self.config.limits.head_timeout);
+        Some(ConnectionId { slot, generation })
+    }
+
+    /// Bytes have come from the peer. They may be changed in place.
+    pub fn handle_read(&mut self, id: ConnectionId, bytes: &mut [u8], now: Instant) {
+        self.stats.bytes_in += bytes.len() as u64;
+        let Some(connection) = self.connection(id) else { return };
+        match connection.state {
+            State::Http(_) => self.read_http(id, bytes, now),
+            State::WebSocket(_) => self.read_web_socket(id, bytes, now),
+            State::Finishing | State::Lingering => {}
+        }
+        self.run_work(now);
+        self.check_invariants();
+    }
+
+    /// The peer has ended its side of the connection.
+    pub fn handle_eof(&mut self, id: ConnectionId, now: Instant) {
+        let Some(connection) = self.connection(id) else { return };
+        match connection.state {
+            // What is still to be written may be the answer to a client that has only closed its own side.
+            State::Finishing if !connection.outbox.is_empty() => return,
+            State::WebSocket(_) => self.stats.closed_abruptly += 1,
+            _ => {}
+        }
+        self.free(id.slot, now);
+        self.check_invariants();
+    }
+
+    /// The connection has failed (a reset, or any other error of its socket).
+    pub fn handle_error(&mut self, id: ConnectionId, now: Instant) {
+        let Some(connection) = self.connection(id) else { return };
+        if matches!(connection.state, State::WebSocket(_)) {
+            self.stats.closed_abruptly += 1;
+        }
+        self.free(id.slot, now);
+        self.check_invariants();
+    }
+
+    /// The peer takes bytes again.
+    pub fn handle_writable(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connection(id) else { return };
+        if std::mem::replace(&mut connection.blocked, false) {
+            self.queue(id.slot);
+        }
+    }
+
+    /// Takes at most `budget` pieces of mail; whether some is left.
+    pub fn handle_mailbox(&mut self, budget: usize, now: Instant) -> bool {
+        for _ in 0..budget {
+            let Some(mail) = self.inbox.next() else { break };
+            self.deliver_mail(mail, now);
+            self.run_work(now);
+            if self.is_backlogged() {
+                break;
+            }
+        }
+        self.check_invariants();
+        self.inbox.has_taken() || !self.work.is_empty()
+    }
+
+    /// Whether so much waits to be written that the caller should flush before it reads on. This is what
+    /// keeps a publisher that is faster than the fan-out from making healthy readers look slow.
+    #[must_use]
+    pub fn is_backlogged(&self) -> bool {
+        self.hub.backlogged && !self.hub.is_clean()
+    }
+
+    /// A connection that has ended: the caller closes its socket. To be called until `None` after each batch
+    /// of events, before the next `accept`.
+    pub fn poll_closed(&mut self) -> Option<ConnectionId> {
+        self.closed.pop_front()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called, at the latest.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.next(!self.stalls.is_empty())
+    }
+
+    /// Whether the id still names a connection.
+    #[must_use]
+    pub fn contains(&self, id: ConnectionId) -> bool {
+        self.connections.get(id.slot()).is_some_and(|connection| connection.generation == id.generation)
+    }
+
+    /// Notes that the caller can't accept for a while, since it has no descriptor left.
+    pub fn count_accept_pause(&mut self) {
+        self.stats.accept_paused += 1;
+    }
+
+    /// Begins to end all connections: WebSockets with close code 1012, idle HTTP connections at once.
+    /// No connection is accepted any more.
+    pub fn drain(&mut self, now: Instant) {
+        self.draining = true;
+        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.drain_connection(slot, now);
+        }
+        self.check_invariants();
+    }
+
+    /// Whether all connections have ended.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.connections.is_empty() && self.closed.is_empty()
+    }
+
+    /// What has been counted, and what there is now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            connections: self.connections.len() as u64,
+            topics: self.hub.topic_count() as u64,
+            broadcasts_refused: if self.shard == 0 { self.inbox.broker().refused() } else { 0 },
+            ..self.stats
+        }
+    }
+
+    /// Gives memory back after a peak.
+    fn shrink(&mut self) {
+        if self.connections.is_empty() {
+            self.connections = Slab::new();
+            self.deadlines.clear();
+            self.stalls = HashMap::new();
+            self.queued = VecDeque::new();
+            self.scratch = Vec::new();
+            self.broken = Vec::new();
+        }
+    }
+
+    fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.connections.get_mut(id.slot()).filter(|connection| connection.generation == id.generation)
+    }
+
+    fn by_slot(&mut self, slot: u32) -> Option<&mut Connection> {
+        self.connections.get_mut(slot as usize)
+    }
+
+    fn id(&self, slot: u32) -> Option<ConnectionId> {
+        let generation = self.connections.get(slot as usize)?.generation;
+        Some(ConnectionId { slot, generation })
+    }
+
+    fn socket_key(&self, id: ConnectionId) -> SocketKey {
+        SocketKey { shard: self.shard, slot: id.slot, generation: id.generation }
+    }
+
+    /// Has the connection flushed at the end of the turn, unless its peer takes nothing.
+    fn queue(&mut self, slot: u32) {
+        if let Some(connection) = self.connections.get_mut(slot as usize)
+            && !connection.blocked
+            && !std::mem::replace(&mut connection.queued, true)
+        {
+            self.queued.push_back(slot);
+        }
+    }
+
+    /// Queues bytes for one connection behind all that its topics hold for it so far.
+    fn queue_bytes(&mut self, slot: u32, bytes: Bytes) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        if let State::WebSocket(web_socket) = &connection.state {
+            let form = web_socket.socket.form;
+            for join in web_socket.socket.joins.iter() {
+                let key = StreamKey { topic: join.topic, form };
+                let Some(stream) = self.hub.stream_ref(key) else { continue };
+                let position = stream.log.end();
+                if stream.cursor(join.index) < position {
+                    connection.outbox.push(Entry::Until { topic: join.topic, position });
+                }
+            }
+        }
+        connection.outbox.push(Entry::Frame(bytes));
+        self.queue(slot);
+    }
+
+    /// Everything that must hold between two events, in debug builds.
+    fn check_invariants(&self) {
+        #[cfg(debug_assertions)]
+        self.assert_invariants();
+    }
+
+    #[cfg(debug_assertions)]
+    fn assert_invariants(&self) {
+        // The whole check costs time in proportion to what there is; large tests can't afford it each time.
+        if self.connections.len() > 64 {
+            return;
+        }
+        self.hub.check_invariants();
+        let mut joins = 0;
+        for (slot, connection) in &self.connections {
+            let waits = !connection.outbox.is_empty();
+            assert!(
+                !waits || connection.queued || connection.blocked,
+                "connection {slot} has bytes that nobody will write"
+            );
+            let Some(socket) = connection.socket() else { continue };
+            joins += socket.joins.len();
+            for join in socket.joins.iter() {
+                let key = StreamKey { topic: join.topic, form: socket.form };
+                let stream = self.hub.stream_ref(key).expect("a join has its stream");
+                let subscriber = stream.subscribers[join.index as usize];
+                assert_eq!(subscriber.slot as usize, slot, "a subscription leads back to its connection");
+            }
+        }
+        assert_eq!(joins, self.hub.subscriber_count(), "every subscription belongs to a join");
+    }
+}

@@ -1,0 +1,157 @@
+//! Deadlines: one coarse number per connection in a dense array, swept when the nearest may be due.
+
+use std::time::{Duration, Instant};
+
+use super::Endpoint;
+use crate::connection::{Bytes, State};
+use crate::fault::Fault;
+use crate::http;
+
+/// The grain of all deadlines. A deadline is met at most this much late.
+const TICK: Duration = Duration::from_millis(250);
+const NEVER: u32 = u32::MAX;
+
+/// When each connection has to have done something, in ticks since the endpoint began.
+pub(super) struct Deadlines {
+    epoch: Instant,
+    due: Vec<u32>,
+    /// No deadline is nearer. It may be too early: a heartbeat moves a deadline without looking for the next.
+    nearest: u32,
+    stalls_checked: u32,
+}
+
+/// How a connection that is behind gets on.
+pub(super) struct Stall {
+    since: u32,
+    pub(super) taken: usize,
+}
+
+impl Deadlines {
+    pub(super) fn new(epoch: Instant) -> Self {
+        Self { epoch, due: Vec::new(), nearest: NEVER, stalls_checked: 0 }
+    }
+
+    /// Times before the epoch, as a caller's clock may give once, count as the epoch.
+    fn tick(&self, at: Instant) -> u32 {
+        let ticks = at.saturating_duration_since(self.epoch).as_millis() / TICK.as_millis();
+        u32::try_from(ticks).unwrap_or(NEVER - 1)
+    }
+
+    /// The connection has `within` from `now`.
+    pub(super) fn set(&mut self, slot: u32, now: Instant, within: Duration) {
+        let due = self.tick(now + within).saturating_add(1).min(NEVER - 1);
+        let slot = slot as usize;
+        if slot >= self.due.len() {
+            self.due.resize(slot + 1, NEVER);
+        }
+        self.due[slot] = due;
+        self.nearest = self.nearest.min(due);
+    }
+
+    pub(super) fn unset(&mut self, slot: u32) {
+        if let Some(due) = self.due.get_mut(slot as usize) {
+            *due = NEVER;
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.due = Vec::new();
+        self.nearest = NEVER;
+    }
+
+    pub(super) fn next(&self, stalls: bool) -> Option<Instant> {
+        let stalls_due = if stalls { self.stalls_checked.saturating_add(4) } else { NEVER };
+        match self.nearest.min(stalls_due) {
+            NEVER => None,
+            tick => Some(self.epoch + TICK * tick),
+        }
+    }
+
+    pub(super) fn stall(&self, now: Instant) -> Stall {
+        Stall { since: self.tick(now), taken: 0 }
+    }
+
+    /// The connections whose time is up.
+    fn take_due(&mut self, now: Instant) -> Vec<u32> {
+        let tick = self.tick(now);
+        let mut due = Vec::new();
+        if tick < self.nearest {
+            return due;
+        }
+        let mut nearest = NEVER;
+        for (slot, at) in (0u32..).zip(&mut self.due) {
+            if *at <= tick {
+                *at = NEVER;
+                due.push(slot);
+            } else {
+                nearest = nearest.min(*at);
+            }
+        }
+        self.nearest = nearest;
+        due
+    }
+}
+
+impl Endpoint {
+    /// Time has passed: ends what has overstayed its deadline.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for slot in self.deadlines.take_due(now) {
+            self.expire(slot, now);
+        }
+        self.check_stalls(now);
+        self.run_work(now);
+        self.check_invariants();
+    }
+
+    fn expire(&mut self, slot: u32, now: Instant) {
+        let Some(connection) = self.by_slot(slot) else { return };
+        match &connection.state {
+            State::Http(http) if !http.buffer.is_empty() => {
+                self.stats.head_timeouts += 1;
+                let mut bytes = Vec::new();
+                let text = "the request did not come whole within head_timeout\n";
+                http::Response::text(http::Status::RequestTimeout, text).write(&mut bytes, false, false);
+                self.queue_bytes(slot, Bytes::Owned(bytes.into()));
+                self.finish(slot, now);
+            }
+            State::WebSocket(web_socket) if !web_socket.closing => self.fail(slot, Fault::Idle, now),
+            State::WebSocket(_) => {
+                self.stats.closed_abruptly += 1;
+                self.free(slot, now);
+            }
+            State::Http(_) | State::Finishing | State::Lingering => self.free(slot, now),
+        }
+    }
+
+    /// Ends the connections that have taken too little of what waits for them.
+    fn check_stalls(&mut self, now: Instant) {
+        let tick = self.deadlines.tick(now);
+        if self.stalls.is_empty() || tick < self.deadlines.stalls_checked.saturating_add(4) {
+            return;
+        }
+        self.deadlines.stalls_checked = tick;
+        let limits = &self.config.limits;
+        let patience = u32::try_from(limits.stall_timeout.as_millis() / TICK.as_millis()).unwrap_or(NEVER);
+        let mut stalled = Vec::new();
+        for (slot, stall) in &mut self.stalls {
+            if tick.saturating_sub(stall.since) < patience {
+                continue;
+            }
+            if stall.taken < limits.stall_bytes_min {
+                stalled.push(*slot);
+            } else {
+                *stall = Stall { since: tick, taken: 0 };
+            }
+        }
+        for slot in stalled {
+            self.stalls.remove(&slot);
+            match self.by_slot(slot).map(|connection| &connection.state) {
+                Some(State::WebSocket(web_socket)) if !web_socket.closing => {
+                    self.fail(slot, Fault::Stalled, now);
+                }
+                Some(_) => self.free(slot, now),
+                None => {}
+            }
+        }
+    }
+}
