@@ -1,2 +1,5 @@
 //! The `hailer` program.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    hailer::cli::run()
+}

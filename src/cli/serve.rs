@@ -1,0 +1,87 @@
+//! `hailer serve`
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tracing_subscriber::filter::LevelFilter;
+
+use super::args::{LogLevel, Serve, SlowReaders};
+use crate::channel::{Channel, Router, SlowReader, TopicPattern};
+use crate::endpoint::Config;
+use crate::limits::Limits;
+use crate::notification::Notification;
+use crate::server::{Server, ServerConfig, run_until_signalled};
+use crate::web::PAGES;
+
+/// The topic of the demo page, always there.
+const LOBBY: &str = "room:lobby";
+
+pub(super) fn run(serve: Serve) -> Result<(), String> {
+    log_to_stderr(serve.log_level);
+    let config = config(serve)?;
+    let server = Server::start(&config).map_err(|error| cannot_start(config.listen, &error))?;
+    super::print(&format!("Listening on http://{} (Ctrl-C stops)\n", server.handle().local_addr()))?;
+    run_until_signalled(server).map_err(|error| format!("the server has failed: {error}"))
+}
+
+fn config(serve: Serve) -> Result<ServerConfig, String> {
+    let mut limits = Limits { idle_timeout: serve.timeout, ..Limits::default() };
+    for (name, value) in &serve.limits {
+        limits.set(name, value).map_err(|error| error.to_string())?;
+    }
+    let slow_reader = match serve.slow_readers {
+        SlowReaders::Close => SlowReader::Close,
+        SlowReaders::Skip => SlowReader::Skip,
+    };
+    let lobby = TopicPattern::parse(LOBBY).map_err(|error| error.to_string())?;
+    let channel: Arc<dyn Channel> = Arc::new(Notification);
+    let mut router = Router::new().channel_with(lobby, Arc::clone(&channel), slow_reader);
+    for pattern in serve.topics {
+        router = router.channel_with(pattern, Arc::clone(&channel), slow_reader);
+    }
+    let endpoint = Config { limits: Arc::new(limits), pages: Arc::new(PAGES), ..Config::new(router) };
+    let mut config = ServerConfig { listen: serve.listen, ..ServerConfig::new(endpoint) };
+    if let Some(shards) = serve.shards {
+        config.shards = usize::from(shards);
+    }
+    Ok(config)
+}
+
+fn log_to_stderr(level: LogLevel) {
+    let filter = match level {
+        LogLevel::Off => LevelFilter::OFF,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(filter).with_ansi(ansi);
+    // Only a second call could fail, and there is none.
+    let _ = log.with_target(false).try_init();
+}
+
+/// Says what stands in the way, and what to do.
+fn cannot_start(address: SocketAddr, error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => format!(
+            "can't listen on {address}: another program does already. Stop it, or choose another port, for \
+             example with --listen {}:{}",
+            address.ip(),
+            address.port().checked_add(1).unwrap_or(4000)
+        ),
+        ErrorKind::PermissionDenied => format!(
+            "can't listen on {address}: not permitted. Ports below 1024 are for root; choose a higher one with \
+             --listen {}:4000",
+            address.ip()
+        ),
+        ErrorKind::AddrNotAvailable => format!(
+            "can't listen on {address}: this machine does not have the address {}. Use one of its own, or \
+             0.0.0.0 for all of them",
+            address.ip()
+        ),
+        _ => format!("can't listen on {address}: {error}"),
+    }
+}

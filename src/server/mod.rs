@@ -1,0 +1,199 @@
+//! The threads, sockets and clocks around the endpoints: the only folder that touches them.
+//!
+//! One shard per core: a thread with its own `mio::Poll`, its own listener (`SO_REUSEPORT`) and its own
+//! [`Endpoint`](crate::endpoint::Endpoint). Shards share nothing but the [`Broker`].
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod listener;
+mod shard;
+mod signals;
+mod streams;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mio::Waker;
+use tracing::info;
+
+use crate::broker::Broker;
+use crate::channel::{Overloaded, PayloadBuf};
+use crate::endpoint::Config;
+use crate::stats::Stats;
+
+use shard::Shard;
+pub use signals::run_until_signalled;
+
+/// What a server needs to start.
+#[derive(Clone)]
+pub struct ServerConfig {
+    /// Where it listens; port 0 lets the kernel choose one.
+    pub listen: SocketAddr,
+    /// Event loops, each on a thread of its own.
+    pub shards: usize,
+    /// What is served.
+    pub endpoint: Config,
+}
+
+impl ServerConfig {
+    /// `endpoint` on 127.0.0.1:4000, with a shard for each core.
+    #[must_use]
+    pub fn new(endpoint: Config) -> Self {
+        let shards = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 4000)), shards, endpoint }
+    }
+}
+
+/// What the handle asks of a shard's thread.
+enum Control {
+    Stats(Sender<Stats>),
+    Drain { deadline: Instant },
+}
+
+/// The handle's side of a shard.
+struct Remote {
+    control: Arc<Mutex<VecDeque<Control>>>,
+    waker: Arc<Waker>,
+}
+
+impl Remote {
+    fn send(&self, control: Control) {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner).push_back(control);
+        // A waker fails only when its loop is gone, and then nobody is to be woken.
+        let _ = self.waker.wake();
+    }
+}
+
+/// A running server. Dropping it leaves the server running; end it with [`shutdown`](Server::shutdown).
+pub struct Server {
+    handle: ServerHandle,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+}
+
+/// A running server, from any thread.
+#[derive(Clone)]
+pub struct ServerHandle {
+    broker: Arc<Broker>,
+    remotes: Arc<[Remote]>,
+    address: SocketAddr,
+    drain_timeout: Duration,
+}
+
+impl Server {
+    /// Binds, and starts the shards.
+    ///
+    /// # Errors
+    /// The address can't be bound (taken, not ours, not allowed), or the system refuses a thread or an event
+    /// queue.
+    pub fn start(config: &ServerConfig) -> io::Result<Self> {
+        let limits = &config.endpoint.limits;
+        let listeners = listener::bind(config.listen, config.shards.max(1), limits)?;
+        let address = listeners[0].local_addr()?;
+        let mut shards = Vec::with_capacity(listeners.len());
+        for listener in listeners {
+            shards.push(Shard::new(listener, Arc::clone(limits))?);
+        }
+        let wakes = shards.iter().map(|shard| {
+            let waker = shard.waker();
+            Box::new(move || drop(waker.wake())) as Box<dyn Fn() + Send + Sync>
+        });
+        let broker = Broker::new(limits, wakes.collect());
+        let remotes =
+            shards.iter().map(|shard| Remote { control: shard.control(), waker: shard.waker() }).collect();
+        let mut threads = Vec::with_capacity(shards.len());
+        for (number, shard) in (0u16..).zip(shards) {
+            let (endpoint, broker) = (config.endpoint.clone(), Arc::clone(&broker));
+            let thread = std::thread::Builder::new().name(format!("hailer-shard-{number}"));
+            threads.push(thread.spawn(move || shard.run(endpoint, &broker, number))?);
+        }
+        info!(%address, shards = threads.len(), "listening");
+        let drain_timeout = limits.drain_timeout;
+        Ok(Self { handle: ServerHandle { broker, remotes, address, drain_timeout }, threads })
+    }
+
+    /// The handle, to be cloned into other threads.
+    #[must_use]
+    pub fn handle(&self) -> &ServerHandle {
+        &self.handle
+    }
+
+    /// Ends the server: no connection is accepted any more, WebSockets are closed with code 1012, what is
+    /// queued is written, within `drain_timeout`.
+    ///
+    /// # Errors
+    /// A shard's loop has failed.
+    pub fn shutdown(self) -> io::Result<()> {
+        self.handle.drain();
+        self.wait()
+    }
+
+    /// Waits until the server has ended.
+    ///
+    /// # Errors
+    /// A shard's loop has failed.
+    pub fn wait(self) -> io::Result<()> {
+        for thread in self.threads {
+            thread.join().map_err(|_| io::Error::other("a shard's thread has panicked"))??;
+        }
+        Ok(())
+    }
+
+    /// Whether a shard's loop has ended by itself.
+    fn has_failed(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+}
+
+impl ServerHandle {
+    /// The address that is listened on, with the port that the kernel chose.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Broadcasts an event to all subscribers of a topic. They get it in the order of the calls.
+    ///
+    /// # Errors
+    /// A shard has too much to do: nobody has got the event, try again later.
+    pub fn broadcast(&self, topic: &str, event: &str, payload: PayloadBuf) -> Result<(), Overloaded> {
+        self.broker.publish(topic, event, payload, None).map(drop)
+    }
+
+    /// The counters of all shards, added up. Shards that don't answer within a second are left out.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let (sender, receiver) = channel();
+        for remote in &*self.remotes {
+            remote.send(Control::Stats(sender.clone()));
+        }
+        drop(sender);
+        let mut sum = Stats::default();
+        let deadline = Instant::now() + Duration::from_secs(1);
+        for _ in 0..self.remotes.len() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match receiver.recv_timeout(left) {
+                Ok(stats) => sum += stats,
+                Err(_) => break,
+            }
+        }
+        sum
+    }
+
+    /// Begins to end the server; it has `drain_timeout` for it.
+    pub fn drain(&self) {
+        self.drain_within(self.drain_timeout);
+    }
+
+    /// Begins to end the server, or shortens the time that it has left for it.
+    pub fn drain_within(&self, time: Duration) {
+        let deadline = Instant::now() + time;
+        for remote in &*self.remotes {
+            remote.send(Control::Drain { deadline });
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! One shard's event loop.
+//!
+//! A turn: wait; take mail; accept; read; deadlines; write; close. Nothing before the flush writes to a
+//! socket, so a connection gets one write in a turn however much has happened to it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token, Waker};
+use tracing::{error, info, warn};
+
+use super::Control;
+use super::streams::{Received, Streams};
+use crate::broker::Broker;
+use crate::endpoint::{Config, ConnectionId, Endpoint};
+use crate::limits::Limits;
+
+const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+
+/// Readiness events taken from the kernel at once.
+const EVENTS: usize = 1024;
+/// Bytes of the buffer that all connections of a shard are read into.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// A shard that is bound but not yet running.
+pub(super) struct Shard {
+    poll: Poll,
+    waker: Arc<Waker>,
+    control: Arc<Mutex<VecDeque<Control>>>,
+    listener: TcpListener,
+    limits: Arc<Limits>,
+}
+
+impl Shard {
+    pub(super) fn new(mut listener: TcpListener, limits: Arc<Limits>) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        Ok(Self { poll, waker, control: Arc::default(), listener, limits })
+    }
+
+    pub(super) fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
+    }
+
+    pub(super) fn control(&self) -> Arc<Mutex<VecDeque<Control>>> {
+        Arc::clone(&self.control)
+    }
+
+    /// Runs until it is drained.
+    pub(super) fn run(self, config: Config, broker: &Arc<Broker>, number: u16) -> io::Result<()> {
+        let endpoint = Endpoint::new(config, broker, number, Instant::now());
+        let mut running = Running {
+            poll: self.poll,
+            control: self.control,
+            listener: Some(self.listener),
+            limits: self.limits,
+            endpoint,
+            streams: Streams::default(),
+            buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            readable: VecDeque::new(),
+            acceptable: false,
+            accept_paused_until: None,
+            accept_pause_logged: false,
+            drain_deadline: None,
+        };
+        let result = running.run();
+        if let Err(error) = &result {
+            error!(%error, shard = number, "the event loop has failed");
+        }
+        result
+    }
+}
+
+/// A connection that may have bytes to read.
+#[derive(Clone, Copy)]
+struct Readable {
+    id: ConnectionId,
+    /// The peer's end came with the edge, so only a read that brings nothing shows it.
+    until_end: bool,
+}
+
+struct Running {
+    poll: Poll,
+    control: Arc<Mutex<VecDeque<Control>>>,
+    /// Closed while draining.
+    listener: Option<TcpListener>,
+    limits: Arc<Limits>,
+    endpoint: Endpoint,
+    streams: Streams,
+    buffer: Box<[u8]>,
+    /// Connections that may have bytes to read: their edge has come, and comes only once.
+    readable: VecDeque<Readable>,
+    /// The listener's edge has come, and it has not yet said `WouldBlock`.
+    acceptable: bool,
+    accept_paused_until: Option<Instant>,
+    accept_pause_logged: bool,
+    drain_deadline: Option<Instant>,
+}
+
+impl Running {
+    fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut more = false;
+        loop {
+            let timeout = if more { Some(Duration::ZERO) } else { self.timeout() };
+            match self.poll.poll(&mut events, timeout) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            let now = Instant::now();
+            for event in &events {
+                self.note(event);
+            }
+            self.obey(now);
+            more = self.endpoint.handle_mailbox(self.limits.mail_per_turn, now);
+            more |= self.accept(now)?;
+            more |= self.read(now);
+            self.endpoint.handle_timeout(now);
+            more |= self.endpoint.flush(self.limits.writes_per_turn, now, &mut self.streams);
+            self.close();
+            if self.drain_deadline.is_some_and(|deadline| self.endpoint.is_drained() || now >= deadline) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let resume = self.accept_paused_until.filter(|_| self.acceptable);
+        let deadlines = [self.endpoint.poll_timeout(), resume, self.drain_deadline];
+        let next = deadlines.into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Notes what has become ready; nothing is read or written yet.
+    fn note(&mut self, event: &Event) {
+        match event.token() {
+            LISTENER => self.acceptable = true,
+            WAKER => {}
+            token => {
+                let id = ConnectionId::from_bits(token.0 as u64);
+                if event.is_writable() {
+                    self.endpoint.handle_writable(id);
+                }
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    let until_end = event.is_read_closed() || event.is_error();
+                    self.readable.push_back(Readable { id, until_end });
+                }
+            }
+        }
+    }
+
+    /// Does what the server's handle has asked for.
+    fn obey(&mut self, now: Instant) {
+        let controls = std::mem::take(&mut *self.control.lock().unwrap_or_else(PoisonError::into_inner));
+        for control in controls {
+            match control {
+                Control::Stats(sender) => {
+                    // Whoever asked may have stopped waiting.
+                    let _ = sender.send(self.endpoint.stats());
+                }
+                Control::Drain { deadline } => {
+                    if let Some(mut listener) = self.listener.take() {
+                        let _ = self.poll.registry().deregister(&mut listener);
+                        self.endpoint.drain(now);
+                    }
+                    self.acceptable = false;
+                    self.drain_deadline = Some(self.drain_deadline.map_or(deadline, |old| old.min(deadline)));
+                }
+            }
+        }
+    }
+
+    /// Accepts what waits, within the budget; whether more may wait.
+    fn accept(&mut self, now: Instant) -> io::Result<bool> {
+        if !self.acceptable || self.accept_paused_until.is_some_and(|until| now < until) {
+            return Ok(false);
+        }
+        self.accept_paused_until = None;
+        // The places of connections that have ended are about to be used again.
+        self.close();
+        let Some(listener) = &self.listener else { return Ok(false) };
+        for _ in 0..self.limits.accepts_per_turn {
+            match listener.accept() {
+                Ok((mut stream, _)) => {
+                    let Some(id) = self.endpoint.accept(now) else { continue };
+                    let token = Token(usize::try_from(id.to_bits()).map_err(io::Error::other)?);
+                    let interest = Interest::READABLE | Interest::WRITABLE;
+                    match self.poll.registry().register(&mut stream, token, interest) {
+                        Ok(()) => self.streams.insert(id, stream),
+                        Err(_) => {
+                            self.endpoint.handle_error(id, now);
+                            while self.endpoint.poll_closed().is_some() {}
+                        }
+                    }
+                    if std::mem::take(&mut self.accept_pause_logged) {
+                        info!("accepting again");
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.acceptable = false;
+                    return Ok(false);
+                }
+                Err(error) if is_exhaustion(&error) => {
+                    self.endpoint.count_accept_pause();
+                    self.accept_paused_until = Some(now + self.limits.accept_pause);
+                    if !std::mem::replace(&mut self.accept_pause_logged, true) {
+                        warn!(%error, "can't accept: raise the limit of open files (ulimit -n); trying again");
+                    }
+                    return Ok(false);
+                }
+                // The peer has gone before it was accepted.
+                Err(_) => {}
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads from every connection that may have bytes; whether some were left for the next turn.
+    fn read(&mut self, now: Instant) -> bool {
+        for _ in 0..self.readable.len() {
+            if self.endpoint.is_backlogged() {
+                break;
+            }
+            let Some(readable) = self.readable.pop_front() else { break };
+            if self.endpoint.contains(readable.id) && self.read_connection(readable, now) {
+                self.readable.push_back(readable);
+            }
+        }
+        if self.readable.is_empty() && self.readable.capacity() > 4 * EVENTS {
+            self.readable = VecDeque::new();
+        }
+        !self.readable.is_empty()
+    }
+
+    /// Reads from one connection, within the budget; whether more may wait.
+    fn read_connection(&mut self, Readable { id, until_end }: Readable, now: Instant) -> bool {
+        for _ in 0..self.limits.reads_per_turn {
+            match self.streams.receive(id, &mut self.buffer) {
+                Received::Bytes(n) => {
+                    self.endpoint.handle_read(id, &mut self.buffer[..n], now);
+                    // What comes after a read that has not filled the buffer brings an edge of its own.
+                    if n < self.buffer.len() && !until_end {
+                        return false;
+                    }
+                }
+                Received::End => {
+                    self.endpoint.handle_eof(id, now);
+                    return false;
+                }
+                Received::Failed => {
+                    self.endpoint.handle_error(id, now);
+                    return false;
+                }
+                Received::Nothing => return false,
+            }
+        }
+        true
+    }
+
+    /// Closes the sockets of connections that have ended.
+    fn close(&mut self) {
+        while let Some(id) = self.endpoint.poll_closed() {
+            self.streams.remove(id);
+        }
+        if self.endpoint.is_drained() {
+            self.streams.clear();
+        }
+    }
+}
+
+/// Whether the process or the system has no descriptor, or no memory for one.
+fn is_exhaustion(error: &io::Error) -> bool {
+    const EXHAUSTED: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|code| EXHAUSTED.contains(&code))
+}

@@ -1,0 +1,50 @@
+//! Ending the server by SIGTERM and SIGINT.
+
+use std::io;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing::info;
+
+use super::Server;
+
+/// How often the shards are looked after while no signal comes.
+const WATCH: Duration = Duration::from_millis(500);
+
+/// Lets the server run until a signal ends it: the first begins to drain, the second ends what is left at
+/// once.
+///
+/// # Errors
+/// The signals can't be caught, or a shard's loop has failed.
+pub fn run_until_signalled(server: Server) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let handle = server.handle().clone();
+    let waiter = signals.handle();
+    let watcher = std::thread::Builder::new().name("hailer-signals".into()).spawn(move || {
+        let mut drains = 0;
+        for signal in signals.forever() {
+            drains += 1;
+            if drains == 1 {
+                info!(signal, "stopping: closing all connections; a second signal is quicker");
+                handle.drain();
+            } else {
+                info!(signal, "stopping at once");
+                handle.drain_within(Duration::ZERO);
+            }
+        }
+    })?;
+    while !server.has_failed() {
+        std::thread::park_timeout(WATCH);
+        if watcher.is_finished() {
+            break;
+        }
+    }
+    // A loop that has ended, by a signal or by a failure, ends the others.
+    server.handle().drain();
+    let result = server.wait();
+    waiter.close();
+    let _ = watcher.join();
+    info!("stopped");
+    result
+}

@@ -1,0 +1,14 @@
+//! The demo page: a visitor joins `room:lobby`, types, and every open tab shows it.
+
+use crate::endpoint::Page;
+
+/// The files of the page.
+pub const PAGES: [Page; 5] = [
+    Page { path: "/", content_type: "text/html; charset=utf-8", body: include_bytes!("index.html") },
+    Page { path: "/app.js", content_type: JAVASCRIPT, body: include_bytes!("app.js") },
+    Page { path: "/client.js", content_type: JAVASCRIPT, body: include_bytes!("client.js") },
+    Page { path: "/style.css", content_type: "text/css; charset=utf-8", body: include_bytes!("style.css") },
+    Page { path: "/favicon.svg", content_type: "image/svg+xml", body: include_bytes!("favicon.svg") },
+];
+
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
