@@ -17,5 +17,6 @@ mod prepared;
 pub mod server;
 mod socket;
 pub mod stats;
+pub mod testing;
 pub mod web;
 pub mod ws;

@@ -192,7 +192,7 @@ mod tests {
     fn broker(limits: &Limits, wakes: &Arc<AtomicUsize>) -> Arc<Broker> {
         let wake = || {
             let wakes = Arc::clone(wakes);
-            Box::new(move || drop(wakes.fetch_add(1, Ordering::Relaxed))) as Box<dyn Fn() + Send + Sync>
+            Box::new(move || _ = wakes.fetch_add(1, Ordering::Relaxed)) as Box<dyn Fn() + Send + Sync>
         };
         Broker::new(limits, vec![wake(), wake()])
     }

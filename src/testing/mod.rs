@@ -1,0 +1,423 @@
+//! A server in memory, on virtual time, for tests of channels (Phoenix: `Phoenix.ChannelTest`).
+//!
+//! [`TestServer`] runs the very endpoints that the event loop runs; only the sockets are pretended. Nothing
+//! waits: each call returns when everything it has caused is done, and time passes when a test says so.
+//!
+//! ```
+//! use hailer::channel::Router;
+//! use hailer::notification::Notification;
+//! use hailer::testing::TestServer;
+//! use serde_json::json;
+//!
+//! let mut server = TestServer::new(Router::new().channel("room:*".parse()?, Notification));
+//! let (alice, bob) = (server.connect(), server.connect());
+//! assert_eq!(server.join(alice, "room:lobby", json!({})), json!({"status": "ok", "response": {}}));
+//! server.join(bob, "room:lobby", json!({}));
+//!
+//! server.push(alice, "room:lobby", "new_msg", json!({"body": "hi"}));
+//! let received = server.received(bob);
+//! assert_eq!(received[0].event, "new_msg");
+//! assert_eq!(received[0].payload, json!({"body": "hi"}));
+//! # Ok::<(), hailer::channel::PatternError>(())
+//! ```
+
+mod wire;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::broker::Broker;
+use crate::channel::{Overloaded, PayloadBuf, Router};
+use crate::endpoint::{Config, ConnectionId, Endpoint};
+use crate::phoenix::{Serializer, events};
+use crate::stats::Stats;
+
+pub use wire::{Frame, read_frames, upgrade_request, write_masked};
+use wire::{Peer, Wire};
+
+/// A client of a [`TestServer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId(usize);
+
+/// A message that a client has received.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Received {
+    /// `null` where the message belongs to no join.
+    pub join_ref: Value,
+    /// `null` where the message answers nothing.
+    pub message_ref: Value,
+    /// The topic.
+    pub topic: Value,
+    /// The event.
+    pub event: String,
+    /// The payload; that of a binary message is the array of its bytes.
+    pub payload: Value,
+}
+
+/// How a connection has ended, as the client sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// The code of the server's close frame; `None` if the connection ended without one.
+    pub code: Option<u16>,
+    /// The reason in the close frame.
+    pub reason: String,
+}
+
+struct Client {
+    shard: usize,
+    peer: usize,
+    serializer: Serializer,
+    next_ref: u64,
+    inbox: Vec<Received>,
+    closed: Option<Closed>,
+}
+
+/// One node in memory.
+pub struct TestServer {
+    shards: Vec<Endpoint>,
+    wires: Vec<Wire>,
+    broker: Arc<Broker>,
+    clients: Vec<Client>,
+    now: Instant,
+    path: String,
+}
+
+impl TestServer {
+    /// A server of one shard with default limits.
+    #[must_use]
+    pub fn new(router: Router) -> Self {
+        Self::with_config(&Config::new(router), 1)
+    }
+
+    /// A server of several shards; clients are spread over them in turn.
+    #[must_use]
+    pub fn with_config(config: &Config, shards: u16) -> Self {
+        // An `Instant` can't be made from nothing; which one it is makes no difference.
+        #[allow(clippy::disallowed_methods)]
+        let now = Instant::now();
+        let wakes = (0..shards).map(|_| Box::new(|| ()) as Box<dyn Fn() + Send + Sync>);
+        let broker = Broker::new(&config.limits, wakes.collect());
+        let endpoints = (0..shards).map(|shard| Endpoint::new(config.clone(), &broker, shard, now));
+        Self {
+            shards: endpoints.collect(),
+            wires: (0..shards).map(|_| Wire::default()).collect(),
+            broker,
+            clients: Vec::new(),
+            now,
+            path: format!("{}/websocket", config.socket_path),
+        }
+    }
+
+    /// The virtual time.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Lets time pass.
+    pub fn advance(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(due) =
+            self.shards.iter().filter_map(Endpoint::poll_timeout).min().filter(|due| *due <= end)
+        {
+            self.now = self.now.max(due);
+            let before = self.now;
+            for shard in &mut self.shards {
+                shard.handle_timeout(before);
+            }
+            self.settle();
+            if self.shards.iter().filter_map(Endpoint::poll_timeout).min().is_some_and(|next| next <= due) {
+                // A deadline that stays due would hold the clock for ever.
+                break;
+            }
+        }
+        self.now = end;
+        for shard in &mut self.shards {
+            shard.handle_timeout(end);
+        }
+        self.settle();
+    }
+
+    /// Opens a connection that has sent nothing yet.
+    ///
+    /// # Panics
+    /// The server refuses it.
+    pub fn open(&mut self) -> ClientId {
+        let shard = self.clients.len() % self.shards.len();
+        let id = self.shards[shard].accept(self.now).expect("the server accepts");
+        let peer = self.wires[shard].open(id);
+        let serializer = Serializer::V2;
+        self.clients.push(Client { shard, peer, serializer, next_ref: 1, inbox: Vec::new(), closed: None });
+        ClientId(self.clients.len() - 1)
+    }
+
+    /// Opens a WebSocket with serializer V2.
+    pub fn connect(&mut self) -> ClientId {
+        self.connect_with(Serializer::V2)
+    }
+
+    /// Opens a WebSocket.
+    ///
+    /// # Panics
+    /// The server refuses the upgrade.
+    pub fn connect_with(&mut self, serializer: Serializer) -> ClientId {
+        let client = self.open();
+        self.clients[client.0].serializer = serializer;
+        let vsn = match serializer {
+            Serializer::V1 => "1.0.0",
+            Serializer::V2 => "2.0.0",
+        };
+        let request = upgrade_request(&format!("{}?vsn={vsn}", self.path));
+        self.send_bytes(client, request.as_bytes());
+        let answer = self.take_bytes(client);
+        assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
+        client
+    }
+
+    /// Sends raw bytes.
+    pub fn send_bytes(&mut self, client: ClientId, bytes: &[u8]) {
+        let id = self.peer(client).id;
+        let shard = self.clients[client.0].shard;
+        let mut bytes = bytes.to_vec();
+        self.shards[shard].handle_read(id, &mut bytes, self.now);
+        self.settle();
+    }
+
+    /// Takes the raw bytes that have come and have not been read as messages.
+    pub fn take_bytes(&mut self, client: ClientId) -> Vec<u8> {
+        std::mem::take(&mut self.peer_mut(client).received)
+    }
+
+    /// Sends a text message of any content.
+    pub fn send_text(&mut self, client: ClientId, text: &str) {
+        let mut bytes = Vec::new();
+        write_masked(&mut bytes, 0x1, true, text.as_bytes());
+        self.send_bytes(client, &bytes);
+    }
+
+    /// Sends a binary message of any content.
+    pub fn send_binary(&mut self, client: ClientId, data: &[u8]) {
+        let mut bytes = Vec::new();
+        write_masked(&mut bytes, 0x2, true, data);
+        self.send_bytes(client, &bytes);
+    }
+
+    /// Sends a message with these refs, in the form of the client's serializer.
+    pub fn send(
+        &mut self,
+        client: ClientId,
+        join_ref: &Value,
+        message_ref: &Value,
+        topic: &str,
+        event: &str,
+        payload: Value,
+    ) {
+        let message = match self.clients[client.0].serializer {
+            Serializer::V2 => json!([join_ref, message_ref, topic, event, payload]),
+            Serializer::V1 => {
+                let mut message =
+                    json!({"topic": topic, "event": event, "payload": payload, "ref": message_ref});
+                if !join_ref.is_null() {
+                    message["join_ref"] = join_ref.clone();
+                }
+                message
+            }
+        };
+        self.send_text(client, &message.to_string());
+    }
+
+    /// Sends an event with the next ref, and returns the ref.
+    pub fn push(&mut self, client: ClientId, topic: &str, event: &str, payload: Value) -> Value {
+        let message_ref = self.next_ref(client);
+        self.send(client, &Value::Null, &message_ref, topic, event, payload);
+        message_ref
+    }
+
+    /// Joins a topic; the payload of the reply. What came besides stays to be [`received`](Self::received).
+    ///
+    /// # Panics
+    /// There was no reply.
+    pub fn join(&mut self, client: ClientId, topic: &str, payload: Value) -> Value {
+        let message_ref = self.next_ref(client);
+        let join_ref = match self.clients[client.0].serializer {
+            Serializer::V1 => Value::Null,
+            Serializer::V2 => message_ref.clone(),
+        };
+        self.send(client, &join_ref, &message_ref, topic, events::JOIN, payload);
+        self.take_reply(client, &message_ref).expect("a join is answered")
+    }
+
+    /// Leaves a topic; the payload of the reply.
+    ///
+    /// # Panics
+    /// There was no reply.
+    pub fn leave(&mut self, client: ClientId, topic: &str) -> Value {
+        let message_ref = self.push(client, topic, events::LEAVE, json!({}));
+        self.take_reply(client, &message_ref).expect("a leave is answered")
+    }
+
+    /// Takes the payload of the reply to a message, if it has come.
+    pub fn take_reply(&mut self, client: ClientId, message_ref: &Value) -> Option<Value> {
+        self.read(client);
+        let inbox = &mut self.clients[client.0].inbox;
+        let at = inbox
+            .iter()
+            .position(|message| message.event == events::REPLY && message.message_ref == *message_ref)?;
+        Some(inbox.remove(at).payload)
+    }
+
+    /// Takes what has come, in order.
+    pub fn received(&mut self, client: ClientId) -> Vec<Received> {
+        self.read(client);
+        std::mem::take(&mut self.clients[client.0].inbox)
+    }
+
+    /// Takes what has come of one event, in order; the rest stays.
+    pub fn received_event(&mut self, client: ClientId, event: &str) -> Vec<Value> {
+        self.read(client);
+        let inbox = &mut self.clients[client.0].inbox;
+        let (wanted, rest) = std::mem::take(inbox).into_iter().partition::<Vec<_>, _>(|m| m.event == event);
+        *inbox = rest;
+        wanted.into_iter().map(|message| message.payload).collect()
+    }
+
+    /// How the connection has ended; `None` while it is open. A close frame that the client has not answered
+    /// counts as an end.
+    pub fn closed(&mut self, client: ClientId) -> Option<Closed> {
+        self.read(client);
+        if self.clients[client.0].closed.is_none() && self.is_gone(client) {
+            return Some(Closed { code: None, reason: String::new() });
+        }
+        self.clients[client.0].closed.clone()
+    }
+
+    /// Whether the server has given the connection up altogether.
+    #[must_use]
+    pub fn is_gone(&self, client: ClientId) -> bool {
+        self.peer(client).gone
+    }
+
+    /// Ends the connection from the client's side without a close frame.
+    pub fn hang_up(&mut self, client: ClientId) {
+        let id = self.peer(client).id;
+        let shard = self.clients[client.0].shard;
+        self.shards[shard].handle_eof(id, self.now);
+        self.settle();
+    }
+
+    /// Lets the client take so many bytes more, then none; `None` lifts the bound.
+    pub fn set_window(&mut self, client: ClientId, bytes: Option<usize>) {
+        self.peer_mut(client).window = bytes;
+        let id = self.peer(client).id;
+        let shard = self.clients[client.0].shard;
+        if bytes != Some(0) {
+            self.shards[shard].handle_writable(id);
+        }
+        self.settle();
+    }
+
+    /// Broadcasts from outside, as [`ServerHandle::broadcast`](crate::server::ServerHandle::broadcast) does.
+    ///
+    /// # Errors
+    /// A mailbox is full.
+    pub fn broadcast(
+        &mut self,
+        topic: &str,
+        event: &str,
+        payload: impl Into<PayloadBuf>,
+    ) -> Result<(), Overloaded> {
+        self.broker.publish(topic, event, payload.into(), None)?;
+        self.settle();
+        Ok(())
+    }
+
+    /// Publishes without letting the shards act on it: what follows comes in the same turn.
+    ///
+    /// # Errors
+    /// A mailbox is full.
+    pub fn publish(
+        &mut self,
+        topic: &str,
+        event: &str,
+        payload: impl Into<PayloadBuf>,
+    ) -> Result<(), Overloaded> {
+        self.broker.publish(topic, event, payload.into(), None).map(drop)
+    }
+
+    /// Begins to end all connections, as a signal does.
+    pub fn drain(&mut self) {
+        for shard in &mut self.shards {
+            shard.drain(self.now);
+        }
+        self.settle();
+    }
+
+    /// Does everything that can be done without time passing, such as what other threads have sent to
+    /// channels.
+    pub fn settle(&mut self) {
+        let mut more = true;
+        while more {
+            more = false;
+            for (shard, wire) in self.shards.iter_mut().zip(&mut self.wires) {
+                more |= shard.handle_mailbox(usize::MAX, self.now);
+                more |= shard.flush(usize::MAX, self.now, wire);
+                while let Some(id) = shard.poll_closed() {
+                    wire.close(id);
+                }
+            }
+        }
+    }
+
+    /// The counters of all shards, added up.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut sum = Stats::default();
+        self.shards.iter().for_each(|shard| sum += shard.stats());
+        sum
+    }
+
+    /// How often the server has written to the client's socket.
+    #[must_use]
+    pub fn writes(&self, client: ClientId) -> usize {
+        self.peer(client).writes
+    }
+
+    fn next_ref(&mut self, client: ClientId) -> Value {
+        let next_ref = &mut self.clients[client.0].next_ref;
+        *next_ref += 1;
+        json!((*next_ref - 1).to_string())
+    }
+
+    fn peer(&self, client: ClientId) -> &Peer {
+        let client = &self.clients[client.0];
+        self.wires[client.shard].peer(client.peer)
+    }
+
+    fn peer_mut(&mut self, client: ClientId) -> &mut Peer {
+        let client = &self.clients[client.0];
+        self.wires[client.shard].peer_mut(client.peer)
+    }
+
+    /// Reads whole frames from the bytes that have come.
+    fn read(&mut self, client: ClientId) {
+        let bytes = std::mem::take(&mut self.peer_mut(client).received);
+        let (frames, used) = read_frames(&bytes);
+        self.peer_mut(client).received = bytes[used..].to_vec();
+        let client = &mut self.clients[client.0];
+        for frame in frames {
+            match frame.opcode {
+                0x1 | 0x2 => client.inbox.push(wire::read_message(client.serializer, &frame)),
+                0x8 if client.closed.is_none() => client.closed = Some(wire::read_close(&frame)),
+                _ => {}
+            }
+        }
+    }
+
+    /// The endpoint's own id of a client's connection.
+    #[must_use]
+    pub fn connection_id(&self, client: ClientId) -> ConnectionId {
+        self.peer(client).id
+    }
+}
