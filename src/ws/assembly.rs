@@ -62,17 +62,6 @@ impl Assembly {
         }
     }
 
-    /// The last fragment has arrived.
-    ///
-    /// # Errors
-    /// The text ends inside a character.
-    pub(super) fn finish(&self) -> Result<(), ProtocolError> {
-        match self.kind {
-            DataKind::Text if self.checked != self.bytes.len() => Err(ProtocolError::TextNotUtf8),
-            DataKind::Text | DataKind::Binary => Ok(()),
-        }
-    }
-
     /// Looks at each byte once, except for the start of a character that is not complete.
     fn check_text(&mut self) -> Result<(), ProtocolError> {
         let unchecked = self.bytes.get(self.checked..).unwrap_or_default();
@@ -128,24 +117,16 @@ mod tests {
     }
 
     #[test]
-    fn text_that_ends_inside_a_character_is_refused_at_its_end() {
-        for (text, whole) in
-            [(&b"a\xf0\x9f\xa6"[..], false), (b"\xc3", false), (b"\xc3\xbc", true), (b"", true)]
-        {
-            let mut assembly = Assembly::new(DataKind::Text);
-            assembly.append(text, 100).unwrap();
-            assert_eq!(assembly.finish().is_ok(), whole, "{text:x?}");
-        }
-    }
-
-    #[test]
     fn the_buffer_follows_what_has_arrived_and_stops_at_the_ceiling() {
         let mut assembly = Assembly::new(DataKind::Binary);
-        assert_eq!(assembly.capacity(), 0);
+        let mut capacities = vec![assembly.capacity()];
         for arrived in 1..=1000 {
             assembly.append(&[0], 1000).unwrap();
+            capacities.push(assembly.capacity());
             assert!(assembly.capacity() <= (2 * arrived).clamp(FIRST_CAPACITY, 1000), "{arrived}");
         }
+        capacities.dedup();
+        assert_eq!(capacities, [0, 64, 128, 256, 512, 1000]);
         let mut small = Assembly::new(DataKind::Binary);
         small.append(&[0], 10).unwrap();
         assert_eq!(small.capacity(), 10);

@@ -374,7 +374,6 @@ impl Partial {
                     return Ok(Progress::Starved);
                 }
                 if header.fin {
-                    message.finish()?;
                     return Ok(Progress::Whole);
                 }
                 self.frame = Frame::default();

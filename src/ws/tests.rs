@@ -71,8 +71,9 @@ fn decode(bytes: &[u8], cuts: &[usize], limits: &Limits) -> (Vec<String>, Option
 fn check_with(limits: &Limits, bytes: &[u8], expected: &[&str], error: Option<ProtocolError>) {
     let expected = (expected.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>(), error);
     assert_eq!(decode(bytes, &[], limits), expected, "in one piece");
-    let step = bytes.len() / 500 + 1;
-    for cut in (0..=bytes.len()).step_by(step) {
+    // Every place in what is short, and in what is long those around the header and some others.
+    let step = bytes.len() / 50 + 1;
+    for cut in (0..=bytes.len()).filter(|cut| bytes.len() < 1000 || *cut < 20 || cut % step == 0) {
         assert_eq!(decode(bytes, &[cut], limits), expected, "cut at {cut}");
         for width in [0, 1, 2, 5, 14] {
             let cuts = [cut, (cut + width).min(bytes.len())];
@@ -311,18 +312,27 @@ fn a_million_fragments_of_one_byte_take_linear_time() {
     assert_eq!(text.len(), 1_000_000);
 }
 
-#[test]
-fn a_million_reads_of_one_byte_take_linear_time() {
+/// Feeds a text of a million bytes in pieces of `piece` bytes, behind a first one of `first`.
+fn check_linear(text: &str, first: usize, piece: usize) {
     let limits = Limits { message_bytes_max: 1 << 20, frame_bytes_max: 1 << 20, ..Limits::default() };
-    let mut bytes = frame(FIN_TEXT, &[b'a'; 1_000_000]);
-    let (last, rest) = bytes.split_last_mut().unwrap();
+    let mut bytes = frame(FIN_TEXT, text.as_bytes());
+    let (front, back) = bytes.split_at_mut(first);
     let mut decoder = Decoder::new();
-    for byte in rest {
-        assert_eq!(decoder.decode(&mut Input::new(std::slice::from_mut(byte)), &limits), Ok(None));
+    let mut seen = 0;
+    for piece in std::iter::once(front).chain(back.chunks_mut(piece)) {
+        if let Some(message) = decoder.decode(&mut Input::new(piece), &limits).unwrap() {
+            assert!(message == Message::Text(text));
+            seen += 1;
+        }
     }
-    let mut input = Input::new(std::slice::from_mut(last));
-    let Ok(Some(Message::Text(text))) = decoder.decode(&mut input, &limits) else { panic!("no text") };
-    assert_eq!(text.len(), 1_000_000);
+    assert_eq!(seen, 1);
+}
+
+#[test]
+fn a_million_bytes_in_tiny_reads_take_linear_time() {
+    check_linear(&"a".repeat(1_000_000), 1, 1);
+    // Each read but the last ends inside a character.
+    check_linear(&"ü".repeat(500_000), 14 + 1, 2);
 }
 
 mod peer {
@@ -365,7 +375,7 @@ fn fragments() -> impl Strategy<Value = Fragments> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_tungstenite_sends_is_read(
