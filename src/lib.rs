@@ -1,6 +1,6 @@
 //! Hailer is a live-notification server that speaks the Phoenix Channels protocol.
 
-mod broker;
+pub mod broker;
 pub mod channel;
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -82,6 +82,14 @@ impl Broker {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// Publishes an event to all subscribers of a topic, on all shards or on none.
+    ///
+    /// # Errors
+    /// A shard's mailbox is full.
+    pub fn broadcast(&self, topic: &str, event: &str, payload: PayloadBuf) -> Result<(), Overloaded> {
+        self.publish(topic, event, payload, None).map(drop)
+    }
+
     /// Publishes to all shards, or to none: its place in the order, counted from 1.
     pub(crate) fn publish(
         &self,

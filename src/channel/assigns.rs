@@ -2,14 +2,15 @@
 
 use std::any::{Any, TypeId};
 
+type Values = Vec<(TypeId, Box<dyn Any + Send>)>;
+
 /// Values of a client's channel or socket, at most one of each type (Phoenix: `socket.assigns`).
 ///
 /// Empty assigns own no memory.
 #[derive(Default)]
 pub struct Assigns {
-    // Boxed twice on purpose: eight bytes in every idle join, and most joins assign nothing.
-    #[allow(clippy::box_collection)]
-    values: Option<Box<Vec<(TypeId, Box<dyn Any + Send>)>>>,
+    // Boxed on purpose: eight bytes in every idle join, and most joins assign nothing.
+    values: Option<Box<Values>>,
 }
 
 impl Assigns {

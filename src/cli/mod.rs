@@ -2,6 +2,8 @@
 //!
 //! Exit codes: 0 done; 2 the arguments can't be understood; 1 anything else, with a sentence on stderr.
 
+#![allow(clippy::disallowed_methods)]
+
 mod args;
 mod serve;
 

@@ -12,7 +12,7 @@ use super::Endpoint;
 use crate::channel::{PayloadBuf, SlowReader};
 use crate::connection::{Connection, ConnectionId, Entry, State};
 use crate::fault::Fault;
-use crate::hub::{Hub, Position, Stream, StreamKey, TopicId};
+use crate::hub::{Hub, Log, Position, Stream, StreamKey, TopicId};
 use crate::phoenix::RefBuf;
 use crate::prepared;
 use crate::socket::Socket;
@@ -117,9 +117,8 @@ impl Endpoint {
             }
             *left -= 1;
             let id = ConnectionId { slot: subscriber.slot, generation: connection.generation };
-            let mut gathered = Gathered::new();
-            stream.log.pieces(subscriber.cursor, end).for_each(|piece| gathered.add(piece));
-            let Ok(taken) = sink.send(id, gathered.as_slices()) else {
+            let (sent, offered) = send_range(&stream.log, subscriber.cursor, end, id, sink);
+            let Ok(taken) = sent else {
                 connection.blocked = true;
                 self.broken.push(subscriber.slot);
                 continue;
@@ -128,7 +127,7 @@ impl Endpoint {
             subscriber.cursor += taken as u64;
             if subscriber.cursor == end {
                 caught_up += 1;
-            } else if taken < gathered.bytes {
+            } else if taken < offered {
                 block(connection, key.topic, end);
                 self.stalls.entry(id.slot).or_insert_with(|| self.deadlines.stall(now)).taken += taken;
             } else {
@@ -249,6 +248,23 @@ impl Endpoint {
         stream.advance(index, start);
         self.stats.gaps += 1;
     }
+}
+
+/// Offers the bytes of a log between two places: what was taken, and how many were offered. Nearly always
+/// they lie in one piece, and a list of pieces would cost more than all else that the walk does.
+fn send_range(
+    log: &Log,
+    from: Position,
+    to: Position,
+    id: ConnectionId,
+    sink: &mut impl Sink,
+) -> (Result<usize, Gone>, usize) {
+    let mut pieces = log.pieces(from, to);
+    let first = pieces.next().unwrap_or_default();
+    let Some(second) = pieces.next() else { return (sink.send(id, &[IoSlice::new(first)]), first.len()) };
+    let mut gathered = Gathered::new();
+    [first, second].into_iter().chain(pieces).for_each(|piece| gathered.add(piece));
+    (sink.send(id, gathered.as_slices()), gathered.bytes)
 }
 
 /// The first place that a log of at most `bytes_max` keeps, if it holds more.

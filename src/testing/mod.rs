@@ -212,7 +212,7 @@ impl TestServer {
         message_ref: &Value,
         topic: &str,
         event: &str,
-        payload: Value,
+        payload: &Value,
     ) {
         let message = match self.clients[client.0].serializer {
             Serializer::V2 => json!([join_ref, message_ref, topic, event, payload]),
@@ -229,9 +229,10 @@ impl TestServer {
     }
 
     /// Sends an event with the next ref, and returns the ref.
+    #[allow(clippy::needless_pass_by_value)]
     pub fn push(&mut self, client: ClientId, topic: &str, event: &str, payload: Value) -> Value {
         let message_ref = self.next_ref(client);
-        self.send(client, &Value::Null, &message_ref, topic, event, payload);
+        self.send(client, &Value::Null, &message_ref, topic, event, &payload);
         message_ref
     }
 
@@ -239,13 +240,14 @@ impl TestServer {
     ///
     /// # Panics
     /// There was no reply.
+    #[allow(clippy::needless_pass_by_value)]
     pub fn join(&mut self, client: ClientId, topic: &str, payload: Value) -> Value {
         let message_ref = self.next_ref(client);
         let join_ref = match self.clients[client.0].serializer {
             Serializer::V1 => Value::Null,
             Serializer::V2 => message_ref.clone(),
         };
-        self.send(client, &join_ref, &message_ref, topic, events::JOIN, payload);
+        self.send(client, &join_ref, &message_ref, topic, events::JOIN, &payload);
         self.take_reply(client, &message_ref).expect("a join is answered")
     }
 
