@@ -89,6 +89,8 @@ pub(crate) struct Connection {
     pub(crate) blocked: bool,
     /// Queued for a flush of its own.
     pub(crate) queued: bool,
+    /// The peer has ended its side; it may still read.
+    pub(crate) half_closed: bool,
 }
 
 impl Connection {
@@ -100,6 +102,7 @@ impl Connection {
             generation,
             blocked: false,
             queued: false,
+            half_closed: false,
         }
     }
 

@@ -146,13 +146,19 @@ impl Endpoint {
     /// The peer has ended its side of the connection.
     pub fn handle_eof(&mut self, id: ConnectionId, now: Instant) {
         let Some(connection) = self.connection(id) else { return };
+        let waits = !connection.outbox.is_empty();
         match connection.state {
-            // What is still to be written may be the answer to a client that has only closed its own side.
-            State::Finishing if !connection.outbox.is_empty() => return,
-            State::WebSocket(_) => self.stats.closed_abruptly += 1,
-            _ => {}
+            // A client that has said all it wants to say may still read its answers.
+            State::Http(_) | State::Finishing if waits => {
+                connection.half_closed = true;
+                self.finish(id.slot, now);
+            }
+            State::WebSocket(_) => {
+                self.stats.closed_abruptly += 1;
+                self.free(id.slot, now);
+            }
+            State::Http(_) | State::Finishing | State::Lingering => self.free(id.slot, now),
         }
-        self.free(id.slot, now);
         self.check_invariants();
     }
 
