@@ -13,7 +13,7 @@ mod streams;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -73,6 +73,17 @@ impl Remote {
 pub struct Server {
     handle: ServerHandle,
     threads: Vec<JoinHandle<io::Result<()>>>,
+    ended: Receiver<()>,
+}
+
+/// Tells when a shard's thread ends, in whatever way.
+struct Farewell(Sender<()>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        // The server may have been forgotten by whoever started it.
+        let _ = self.0.send(());
+    }
 }
 
 /// A running server, from any thread.
@@ -106,14 +117,19 @@ impl Server {
         let remotes =
             shards.iter().map(|shard| Remote { control: shard.control(), waker: shard.waker() }).collect();
         let mut threads = Vec::with_capacity(shards.len());
+        let (farewell, ended) = channel();
         for (number, shard) in (0u16..).zip(shards) {
             let (endpoint, broker) = (config.endpoint.clone(), Arc::clone(&broker));
             let thread = std::thread::Builder::new().name(format!("hailer-shard-{number}"));
-            threads.push(thread.spawn(move || shard.run(endpoint, &broker, number))?);
+            let farewell = Farewell(farewell.clone());
+            threads.push(thread.spawn(move || {
+                let _farewell = farewell;
+                shard.run(endpoint, &broker, number)
+            })?);
         }
         info!(%address, shards = threads.len(), "listening");
         let drain_timeout = limits.drain_timeout;
-        Ok(Self { handle: ServerHandle { broker, remotes, address, drain_timeout }, threads })
+        Ok(Self { handle: ServerHandle { broker, remotes, address, drain_timeout }, threads, ended })
     }
 
     /// The handle, to be cloned into other threads.
@@ -143,9 +159,9 @@ impl Server {
         Ok(())
     }
 
-    /// Whether a shard's loop has ended by itself.
-    fn has_failed(&self) -> bool {
-        self.threads.iter().any(JoinHandle::is_finished)
+    /// Waits until the first of the shards has ended.
+    fn wait_for_first(&self) {
+        let _ = self.ended.recv();
     }
 }
 

@@ -9,9 +9,6 @@ use tracing::info;
 
 use super::Server;
 
-/// How often the shards are looked after while no signal comes.
-const WATCH: Duration = Duration::from_millis(500);
-
 /// Lets the server run until a signal ends it: the first begins to drain, the second ends what is left at
 /// once.
 ///
@@ -34,12 +31,7 @@ pub fn run_until_signalled(server: Server) -> io::Result<()> {
             }
         }
     })?;
-    while !server.has_failed() {
-        std::thread::park_timeout(WATCH);
-        if watcher.is_finished() {
-            break;
-        }
-    }
+    server.wait_for_first();
     // A loop that has ended, by a signal or by a failure, ends the others.
     server.handle().drain();
     let result = server.wait();
