@@ -5,7 +5,15 @@ use std::collections::VecDeque;
 /// A place in a log: the number of bytes appended before it since the log began. It may lie inside a frame.
 pub(crate) type Position = u64;
 
-/// Bytes of a segment that is not made for one large frame.
+/// Bytes of a segment that is not made for one large frame, of a log that is to hold at most `log_bytes_max`.
+///
+/// What falls out of a log falls out by segments: with eight of them at least, a reader that is pushed out
+/// finds most of the log still there.
+fn segment_bytes(log_bytes_max: usize) -> usize {
+    (log_bytes_max / 8).min(SEGMENT_BYTES)
+}
+
+/// The most of it: large enough to be one write, small enough to be given back soon.
 const SEGMENT_BYTES: usize = 32 * 1024;
 
 /// Consecutive frames in contiguous segments.
@@ -68,9 +76,10 @@ impl Log {
         self.segments.len()
     }
 
-    /// Appends a whole frame.
-    pub(crate) fn append(&mut self, frame: &[u8]) {
-        let fits = |segment: &Segment| segment.bytes.len() + frame.len() <= SEGMENT_BYTES;
+    /// Appends a whole frame to a log that is to hold at most `log_bytes_max`.
+    pub(crate) fn append(&mut self, frame: &[u8], log_bytes_max: usize) {
+        let segment_bytes = segment_bytes(log_bytes_max);
+        let fits = |segment: &Segment| segment.bytes.len() + frame.len() <= segment_bytes;
         if !self.segments.back().is_some_and(fits) {
             self.segments.push_back(Segment {
                 start: self.end,
@@ -146,10 +155,12 @@ impl Log {
 mod tests {
     use super::*;
 
+    const LOG_BYTES_MAX: usize = 8 * SEGMENT_BYTES;
+
     fn log(frames: &[usize]) -> Log {
         let mut log = Log::default();
         for (index, len) in frames.iter().enumerate() {
-            log.append(&vec![u8::try_from(index).unwrap(); *len]);
+            log.append(&vec![u8::try_from(index).unwrap(); *len], LOG_BYTES_MAX);
         }
         log
     }
@@ -174,6 +185,14 @@ mod tests {
         assert_eq!(bytes(&log, 0, end).len() as u64, end);
         assert_eq!(bytes(&log, SEGMENT_BYTES as u64 + 9, SEGMENT_BYTES as u64 + 11), [1, 2]);
         assert_eq!(log.len() as u64, end);
+    }
+
+    #[test]
+    fn a_small_log_has_small_segments() {
+        let mut log = Log::default();
+        (0..64).for_each(|_| log.append(&[0; 100], 4096));
+        assert_eq!(log.segment_count(), 64 / 5 + 1);
+        assert_eq!(log.segment_start_from(log.end() - 4096), 2500);
     }
 
     #[test]
@@ -210,7 +229,7 @@ mod tests {
         log.clear();
         let end = log.end();
         assert_eq!((log.start(), log.len(), end), (end, 0, 3 + SEGMENT_BYTES as u64));
-        log.append(&[9]);
+        log.append(&[9], LOG_BYTES_MAX);
         assert_eq!(bytes(&log, end, end + 1), [9]);
     }
 }

@@ -204,7 +204,7 @@ impl Hub {
                 unencodable += 1;
                 continue;
             };
-            stream.log.append(frame);
+            stream.log.append(frame, log_bytes_max);
             stream.behind = stream.subscribers.len();
             if stream.log.len() > log_bytes_max {
                 self.backlogged = true;
