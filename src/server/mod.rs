@@ -72,7 +72,7 @@ impl Remote {
 /// A running server. Dropping it leaves the server running; end it with [`shutdown`](Server::shutdown).
 pub struct Server {
     handle: ServerHandle,
-    threads: Vec<JoinHandle<io::Result<()>>>,
+    threads: Vec<JoinHandle<io::Result<Stats>>>,
     ended: Receiver<()>,
 }
 
@@ -139,24 +139,26 @@ impl Server {
     }
 
     /// Ends the server: no connection is accepted any more, WebSockets are closed with code 1012, what is
-    /// queued is written, within `drain_timeout`.
+    /// queued is written, within `drain_timeout`. What was counted is returned; `connections` are those that
+    /// the time did not suffice for.
     ///
     /// # Errors
     /// A shard's loop has failed.
-    pub fn shutdown(self) -> io::Result<()> {
+    pub fn shutdown(self) -> io::Result<Stats> {
         self.handle.drain();
         self.wait()
     }
 
-    /// Waits until the server has ended.
+    /// Waits until the server has ended. What was counted is returned.
     ///
     /// # Errors
     /// A shard's loop has failed.
-    pub fn wait(self) -> io::Result<()> {
+    pub fn wait(self) -> io::Result<Stats> {
+        let mut sum = Stats::default();
         for thread in self.threads {
-            thread.join().map_err(|_| io::Error::other("a shard's thread has panicked"))??;
+            sum += thread.join().map_err(|_| io::Error::other("a shard's thread has panicked"))??;
         }
-        Ok(())
+        Ok(sum)
     }
 
     /// Waits until the first of the shards has ended.
@@ -183,11 +185,19 @@ impl ServerHandle {
     /// The counters of all shards, added up. Shards that don't answer within a second are left out.
     #[must_use]
     pub fn stats(&self) -> Stats {
+        self.collect(&self.ask())
+    }
+
+    /// Asks every shard for its counters.
+    fn ask(&self) -> Receiver<Stats> {
         let (sender, receiver) = channel();
         for remote in &*self.remotes {
             remote.send(Control::Stats(sender.clone()));
         }
-        drop(sender);
+        receiver
+    }
+
+    fn collect(&self, receiver: &Receiver<Stats>) -> Stats {
         let mut sum = Stats::default();
         let deadline = Instant::now() + Duration::from_secs(1);
         for _ in 0..self.remotes.len() {
@@ -203,6 +213,15 @@ impl ServerHandle {
     /// Begins to end the server; it has `drain_timeout` for it.
     pub fn drain(&self) {
         self.drain_within(self.drain_timeout);
+    }
+
+    /// Begins to end the server, and tells what there was before.
+    fn drain_counted(&self) -> Stats {
+        // A shard takes what it is asked in order, so the answer comes from before the drain, and the drain
+        // does not wait for it.
+        let answers = self.ask();
+        self.drain();
+        self.collect(&answers)
     }
 
     /// Begins to end the server, or shortens the time that it has left for it.

@@ -18,6 +18,7 @@ use super::streams::{Received, Streams};
 use crate::broker::Broker;
 use crate::endpoint::{Config, ConnectionId, Endpoint};
 use crate::limits::Limits;
+use crate::stats::Stats;
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -52,8 +53,8 @@ impl Shard {
         Arc::clone(&self.control)
     }
 
-    /// Runs until it is drained.
-    pub(super) fn run(self, config: Config, broker: &Arc<Broker>, number: u16) -> io::Result<()> {
+    /// Runs until it is drained; what it has counted is returned.
+    pub(super) fn run(self, config: Config, broker: &Arc<Broker>, number: u16) -> io::Result<Stats> {
         let endpoint = Endpoint::new(config, broker, number, Instant::now());
         let mut running = Running {
             poll: self.poll,
@@ -73,7 +74,7 @@ impl Shard {
         if let Err(error) = &result {
             error!(%error, shard = number, "the event loop has failed");
         }
-        result
+        result.map(|()| running.endpoint.stats())
     }
 }
 

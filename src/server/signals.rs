@@ -8,6 +8,7 @@ use signal_hook::iterator::Signals;
 use tracing::info;
 
 use super::Server;
+use crate::stats::Stats;
 
 /// Lets the server run until a signal ends it: the first begins to drain, the second ends what is left at
 /// once.
@@ -23,8 +24,8 @@ pub fn run_until_signalled(server: Server) -> io::Result<()> {
         for signal in signals.forever() {
             drains += 1;
             if drains == 1 {
-                info!(signal, "stopping: closing all connections; a second signal is quicker");
-                handle.drain();
+                let Stats { connections, web_sockets, topics, .. } = handle.drain_counted();
+                info!(signal, connections, web_sockets, topics, "stopping; a second signal is quicker");
             } else {
                 info!(signal, "stopping at once");
                 handle.drain_within(Duration::ZERO);
@@ -37,6 +38,15 @@ pub fn run_until_signalled(server: Server) -> io::Result<()> {
     let result = server.wait();
     waiter.close();
     let _ = watcher.join();
-    info!("stopped");
-    result
+    match &result {
+        Ok(stats) => info!("stopped:{}", counted(stats)),
+        Err(_) => info!("stopped"),
+    }
+    result.map(drop)
+}
+
+/// All counters that have counted, and the connections that were left, for one line of log.
+fn counted(stats: &Stats) -> String {
+    let rows = stats.table().into_iter().filter(|(name, value, _)| *value > 0 || *name == "connections");
+    rows.map(|(name, value, _)| format!(" {name}={value}")).collect()
 }
