@@ -11,7 +11,7 @@ use crate::channel::{Channel, Router, SlowReader, TopicPattern};
 use crate::endpoint::Config;
 use crate::limits::Limits;
 use crate::notification::Notification;
-use crate::server::{Server, ServerConfig, run_until_signalled};
+use crate::server::{Server, ServerConfig, StopSignals};
 use crate::web::PAGES;
 
 /// The topic of the demo page, always there.
@@ -20,9 +20,10 @@ const LOBBY: &str = "room:lobby";
 pub(super) fn run(serve: Serve) -> Result<(), String> {
     log_to_stderr(serve.log_level);
     let config = config(serve)?;
+    let signals = StopSignals::catch().map_err(|error| format!("can't catch signals: {error}"))?;
     let server = Server::start(&config).map_err(|error| cannot_start(config.listen, &error))?;
     super::print(&format!("Listening on http://{} (Ctrl-C stops)\n", server.handle().local_addr()))?;
-    run_until_signalled(server).map_err(|error| format!("the server has failed: {error}"))
+    signals.run(server).map_err(|error| format!("the server has failed: {error}"))
 }
 
 fn config(serve: Serve) -> Result<ServerConfig, String> {

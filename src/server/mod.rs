@@ -27,7 +27,7 @@ use crate::endpoint::Config;
 use crate::stats::Stats;
 
 use shard::Shard;
-pub use signals::run_until_signalled;
+pub use signals::{StopSignals, run_until_signalled};
 
 /// What a server needs to start.
 #[derive(Clone)]

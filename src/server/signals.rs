@@ -10,39 +10,61 @@ use tracing::info;
 use super::Server;
 use crate::stats::Stats;
 
-/// Lets the server run until a signal ends it: the first begins to drain, the second ends what is left at
-/// once.
+/// The signals that end a server, SIGTERM and SIGINT, caught from here on.
+///
+/// A program that says when it is ready should catch them before: whoever waits for that may send one at once.
+pub struct StopSignals(Signals);
+
+impl StopSignals {
+    /// Catches the signals. One that comes before [`run`](Self::run) is obeyed there.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn catch() -> io::Result<Self> {
+        Signals::new([SIGTERM, SIGINT]).map(Self)
+    }
+
+    /// Lets the server run until a signal ends it: the first begins to drain, the second ends what is left at
+    /// once.
+    ///
+    /// # Errors
+    /// A shard's loop has failed.
+    pub fn run(mut self, server: Server) -> io::Result<()> {
+        let handle = server.handle().clone();
+        let waiter = self.0.handle();
+        let watcher = std::thread::Builder::new().name("hailer-signals".into()).spawn(move || {
+            let mut drains = 0;
+            for signal in self.0.forever() {
+                drains += 1;
+                if drains == 1 {
+                    let Stats { connections, web_sockets, topics, .. } = handle.drain_counted();
+                    info!(signal, connections, web_sockets, topics, "stopping; a second signal is quicker");
+                } else {
+                    info!(signal, "stopping at once");
+                    handle.drain_within(Duration::ZERO);
+                }
+            }
+        })?;
+        server.wait_for_first();
+        // A loop that has ended, by a signal or by a failure, ends the others.
+        server.handle().drain();
+        let result = server.wait();
+        waiter.close();
+        let _ = watcher.join();
+        match &result {
+            Ok(stats) => info!("stopped:{}", counted(stats)),
+            Err(_) => info!("stopped"),
+        }
+        result.map(drop)
+    }
+}
+
+/// Lets the server run until a signal ends it, as [`StopSignals::run`] does.
 ///
 /// # Errors
 /// The signals can't be caught, or a shard's loop has failed.
 pub fn run_until_signalled(server: Server) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    let handle = server.handle().clone();
-    let waiter = signals.handle();
-    let watcher = std::thread::Builder::new().name("hailer-signals".into()).spawn(move || {
-        let mut drains = 0;
-        for signal in signals.forever() {
-            drains += 1;
-            if drains == 1 {
-                let Stats { connections, web_sockets, topics, .. } = handle.drain_counted();
-                info!(signal, connections, web_sockets, topics, "stopping; a second signal is quicker");
-            } else {
-                info!(signal, "stopping at once");
-                handle.drain_within(Duration::ZERO);
-            }
-        }
-    })?;
-    server.wait_for_first();
-    // A loop that has ended, by a signal or by a failure, ends the others.
-    server.handle().drain();
-    let result = server.wait();
-    waiter.close();
-    let _ = watcher.join();
-    match &result {
-        Ok(stats) => info!("stopped:{}", counted(stats)),
-        Err(_) => info!("stopped"),
-    }
-    result.map(drop)
+    StopSignals::catch()?.run(server)
 }
 
 /// All counters that have counted, and the connections that were left, for one line of log.
