@@ -60,8 +60,10 @@ fn log_to_stderr(level: LogLevel) {
     };
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(filter).with_ansi(ansi);
+    // What can't be written is lost; reporting that on the same stderr would panic.
+    let log = log.with_target(false).log_internal_errors(false);
     // Only a second call could fail, and there is none.
-    let _ = log.with_target(false).try_init();
+    let _ = log.try_init();
 }
 
 /// Says what stands in the way, and what to do.
