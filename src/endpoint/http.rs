@@ -61,8 +61,8 @@ impl Endpoint {
             self.keep_tail(
                 id,
                 |buffer| {
-                    whole.drain(..used);
-                    *buffer = whole;
+                    // What was read behind the head may be much more than what is left of it.
+                    *buffer = if used == 0 { whole } else { whole[used..].to_vec() };
                 },
                 now,
             );
