@@ -252,6 +252,19 @@ impl Endpoint {
         }
     }
 
+    /// Memory held by what waits for one connection alone, as compared with the limit `outbox_bytes_max`.
+    #[must_use]
+    pub fn outbox_bytes(&self, id: ConnectionId) -> usize {
+        let connection = self.connections.get(id.slot());
+        connection.filter(|connection| connection.generation == id.generation).map_or(0, |c| c.outbox.held())
+    }
+
+    /// Bytes of broadcasts that the topics' logs hold for subscribers that have not got them.
+    #[must_use]
+    pub fn log_bytes(&self) -> usize {
+        self.hub.log_bytes()
+    }
+
     /// Gives memory back after a peak.
     fn shrink(&mut self) {
         if self.connections.is_empty() {

@@ -253,6 +253,12 @@ impl Hub {
         self.dirty.is_empty()
     }
 
+    /// Bytes held by all logs.
+    pub(crate) fn log_bytes(&self) -> usize {
+        let streams = self.topics.iter().flat_map(|(_, topic)| topic.streams.iter().flatten());
+        streams.map(|stream| stream.log.len()).sum()
+    }
+
     /// A stream with subscribers that are behind after everybody was offered everything.
     pub(crate) fn poll_trim(&mut self) -> Option<StreamKey> {
         loop {

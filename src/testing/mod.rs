@@ -21,6 +21,7 @@
 //! # Ok::<(), hailer::channel::PatternError>(())
 //! ```
 
+mod shard;
 mod wire;
 
 use std::sync::Arc;
@@ -31,11 +32,16 @@ use serde_json::{Value, json};
 use crate::broker::Broker;
 use crate::channel::{Overloaded, PayloadBuf, Router};
 use crate::endpoint::{Config, ConnectionId, Endpoint};
+use crate::limits::Limits;
 use crate::phoenix::{Serializer, events};
 use crate::stats::Stats;
 
+use shard::Shard;
+use wire::Peer;
 pub use wire::{Frame, read_frames, upgrade_request, write_masked};
-use wire::{Peer, Wire};
+
+/// Turns after which a loop that is still busy is taken to be busy for ever.
+const TURNS_MAX: usize = 1_000_000;
 
 /// A client of a [`TestServer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,8 +82,8 @@ struct Client {
 
 /// One node in memory.
 pub struct TestServer {
-    shards: Vec<Endpoint>,
-    wires: Vec<Wire>,
+    shards: Vec<Shard>,
+    limits: Arc<Limits>,
     broker: Arc<Broker>,
     clients: Vec<Client>,
     now: Instant,
@@ -97,12 +103,14 @@ impl TestServer {
         // An `Instant` can't be made from nothing; which one it is makes no difference.
         #[allow(clippy::disallowed_methods)]
         let now = Instant::now();
-        let wakes = (0..shards).map(|_| Box::new(|| ()) as Box<dyn Fn() + Send + Sync>);
-        let broker = Broker::new(&config.limits, wakes.collect());
-        let endpoints = (0..shards).map(|shard| Endpoint::new(config.clone(), &broker, shard, now));
+        let wakes: Vec<_> = (0..shards).map(|_| shard::Wake::default()).collect();
+        let broker = Broker::new(&config.limits, wakes.iter().map(shard::Wake::caller).collect());
+        let shards = (0..shards).zip(wakes).map(|(number, wake)| {
+            Shard::new(Endpoint::new(config.clone(), &broker, number, now), wake, &config.limits)
+        });
         Self {
-            shards: endpoints.collect(),
-            wires: (0..shards).map(|_| Wire::default()).collect(),
+            shards: shards.collect(),
+            limits: Arc::clone(&config.limits),
             broker,
             clients: Vec::new(),
             now,
@@ -116,28 +124,31 @@ impl TestServer {
         self.now
     }
 
+    /// The bounds in force.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Lets time pass.
     pub fn advance(&mut self, time: Duration) {
         let end = self.now + time;
-        while let Some(due) =
-            self.shards.iter().filter_map(Endpoint::poll_timeout).min().filter(|due| *due <= end)
-        {
+        while let Some(due) = self.next_deadline().filter(|due| *due <= end) {
             self.now = self.now.max(due);
-            let before = self.now;
-            for shard in &mut self.shards {
-                shard.handle_timeout(before);
-            }
+            let now = self.now;
+            let is_due = |shard: &&mut Shard| shard.endpoint.poll_timeout().is_some_and(|at| at <= now);
+            self.shards.iter_mut().filter(is_due).for_each(|shard| shard.begin(now));
             self.settle();
-            if self.shards.iter().filter_map(Endpoint::poll_timeout).min().is_some_and(|next| next <= due) {
+            if self.next_deadline().is_some_and(|next| next <= due) {
                 // A deadline that stays due would hold the clock for ever.
                 break;
             }
         }
         self.now = end;
-        for shard in &mut self.shards {
-            shard.handle_timeout(end);
-        }
-        self.settle();
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.shards.iter().filter_map(|shard| shard.endpoint.poll_timeout()).min()
     }
 
     /// Opens a connection that has sent nothing yet.
@@ -145,12 +156,24 @@ impl TestServer {
     /// # Panics
     /// The server refuses it.
     pub fn open(&mut self) -> ClientId {
-        let shard = self.clients.len() % self.shards.len();
-        let id = self.shards[shard].accept(self.now).expect("the server accepts");
-        let peer = self.wires[shard].open(id);
-        let serializer = Serializer::V2;
-        self.clients.push(Client { shard, peer, serializer, next_ref: 1, inbox: Vec::new(), closed: None });
-        ClientId(self.clients.len() - 1)
+        self.try_open().expect("the server accepts")
+    }
+
+    /// Opens a connection, unless the server refuses it.
+    pub fn try_open(&mut self) -> Option<ClientId> {
+        let number = self.clients.len() % self.shards.len();
+        let shard = &mut self.shards[number];
+        let id = shard.endpoint.accept(self.now)?;
+        let peer = shard.wire.open(id);
+        self.clients.push(Client {
+            shard: number,
+            peer,
+            serializer: Serializer::V2,
+            next_ref: 1,
+            inbox: Vec::new(),
+            closed: None,
+        });
+        Some(ClientId(self.clients.len() - 1))
     }
 
     /// Opens a WebSocket with serializer V2.
@@ -178,11 +201,22 @@ impl TestServer {
 
     /// Sends raw bytes.
     pub fn send_bytes(&mut self, client: ClientId, bytes: &[u8]) {
-        let id = self.peer(client).id;
-        let shard = self.clients[client.0].shard;
-        let mut bytes = bytes.to_vec();
-        self.shards[shard].handle_read(id, &mut bytes, self.now);
+        self.feed(client, bytes);
         self.settle();
+    }
+
+    /// Sends raw bytes, which are read but not acted on any further: what follows comes in the same turn.
+    pub fn feed(&mut self, client: ClientId, bytes: &[u8]) {
+        let id = self.peer(client).id;
+        let now = self.now;
+        let shard = &mut self.shards[self.clients[client.0].shard];
+        shard.begin(now);
+        while shard.endpoint.is_backlogged() {
+            // The loop reads nothing as long as too much waits to be written.
+            shard.end(now);
+            shard.begin(now);
+        }
+        shard.endpoint.handle_read(id, &mut bytes.to_vec(), now);
     }
 
     /// Takes the raw bytes that have come and have not been read as messages.
@@ -304,18 +338,27 @@ impl TestServer {
     /// Ends the connection from the client's side without a close frame.
     pub fn hang_up(&mut self, client: ClientId) {
         let id = self.peer(client).id;
-        let shard = self.clients[client.0].shard;
-        self.shards[shard].handle_eof(id, self.now);
+        let now = self.now;
+        let shard = &mut self.shards[self.clients[client.0].shard];
+        shard.begin(now);
+        shard.endpoint.handle_eof(id, now);
         self.settle();
+    }
+
+    /// Breaks the connection, as a reset does. The server learns of it when it next writes.
+    pub fn cut(&mut self, client: ClientId) {
+        self.peer_mut(client).cut = true;
     }
 
     /// Lets the client take so many bytes more, then none; `None` lifts the bound.
     pub fn set_window(&mut self, client: ClientId, bytes: Option<usize>) {
         self.peer_mut(client).window = bytes;
         let id = self.peer(client).id;
-        let shard = self.clients[client.0].shard;
+        let now = self.now;
+        let shard = &mut self.shards[self.clients[client.0].shard];
         if bytes != Some(0) {
-            self.shards[shard].handle_writable(id);
+            shard.endpoint.handle_writable(id);
+            shard.begin(now);
         }
         self.settle();
     }
@@ -351,33 +394,49 @@ impl TestServer {
     /// Begins to end all connections, as a signal does.
     pub fn drain(&mut self) {
         for shard in &mut self.shards {
-            shard.drain(self.now);
+            shard.endpoint.drain(self.now);
+            shard.begin(self.now);
         }
         self.settle();
     }
 
     /// Does everything that can be done without time passing, such as what other threads have sent to
     /// channels.
+    ///
+    /// # Panics
+    /// A loop never sleeps.
     pub fn settle(&mut self) {
-        let mut more = true;
-        while more {
-            more = false;
-            for (shard, wire) in self.shards.iter_mut().zip(&mut self.wires) {
-                more |= shard.handle_mailbox(usize::MAX, self.now);
-                more |= shard.flush(usize::MAX, self.now, wire);
-                while let Some(id) = shard.poll_closed() {
-                    wire.close(id);
-                }
-            }
-        }
+        let woke_up = (0..TURNS_MAX).all(|_| self.turn());
+        assert!(!woke_up, "after {TURNS_MAX} turns a loop still finds something to do");
+    }
+
+    /// One turn of every loop that would not sleep; whether there is more to do. A turn does no more than
+    /// the limits' budgets (`mail_per_turn`, `writes_per_turn`) allow.
+    pub fn turn(&mut self) -> bool {
+        let now = self.now;
+        self.shards.iter_mut().for_each(|shard| shard.end(now));
+        self.shards.iter().any(Shard::is_awake)
     }
 
     /// The counters of all shards, added up.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut sum = Stats::default();
-        self.shards.iter().for_each(|shard| sum += shard.stats());
+        self.shards.iter().for_each(|shard| sum += shard.endpoint.stats());
         sum
+    }
+
+    /// Memory held by what waits for this client alone, as compared with the limit `outbox_bytes_max`.
+    #[must_use]
+    pub fn outbox_bytes(&self, client: ClientId) -> usize {
+        let shard = &self.shards[self.clients[client.0].shard];
+        shard.endpoint.outbox_bytes(self.peer(client).id)
+    }
+
+    /// Bytes of broadcasts that the topics' logs hold for readers that have not got them.
+    #[must_use]
+    pub fn log_bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.endpoint.log_bytes()).sum()
     }
 
     /// How often the server has written to the client's socket.
@@ -394,12 +453,12 @@ impl TestServer {
 
     fn peer(&self, client: ClientId) -> &Peer {
         let client = &self.clients[client.0];
-        self.wires[client.shard].peer(client.peer)
+        self.shards[client.shard].wire.peer(client.peer)
     }
 
     fn peer_mut(&mut self, client: ClientId) -> &mut Peer {
         let client = &self.clients[client.0];
-        self.wires[client.shard].peer_mut(client.peer)
+        self.shards[client.shard].wire.peer_mut(client.peer)
     }
 
     /// Reads whole frames from the bytes that have come.

@@ -26,6 +26,8 @@ pub(super) struct Peer {
     pub(super) window: Option<usize>,
     pub(super) writes: usize,
     pub(super) shut_down: bool,
+    /// The connection is broken: a write fails.
+    pub(super) cut: bool,
     pub(super) gone: bool,
 }
 
@@ -38,8 +40,15 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn open(&mut self, id: ConnectionId) -> usize {
-        let peer = Peer { id, received: Vec::new(), window: None, writes: 0, shut_down: false, gone: false };
-        self.peers.push(peer);
+        self.peers.push(Peer {
+            id,
+            received: Vec::new(),
+            window: None,
+            writes: 0,
+            shut_down: false,
+            cut: false,
+            gone: false,
+        });
         self.by_id.insert(id, self.peers.len() - 1);
         self.peers.len() - 1
     }
@@ -63,6 +72,9 @@ impl Sink for Wire {
     fn send(&mut self, id: ConnectionId, pieces: &[IoSlice<'_>]) -> Result<usize, Gone> {
         let peer = &mut self.peers[*self.by_id.get(&id).ok_or(Gone)?];
         assert!(!peer.shut_down, "nothing is sent after the end");
+        if peer.cut {
+            return Err(Gone);
+        }
         peer.writes += 1;
         let mut taken = 0;
         for piece in pieces {
