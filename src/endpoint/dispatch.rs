@@ -154,8 +154,9 @@ impl Endpoint {
 
     fn leave(&mut self, id: ConnectionId, topic: TopicId, message: &Message<'_>, now: Instant) {
         let Some((join, joined)) = self.remove_join(id.slot, topic, Rest::Keep) else { return };
-        let join_ref = join.join_ref.as_ref().filter(|_| !join.implied).map(RefBuf::as_ref);
+        let join_ref = join.join_ref.as_ref().map(RefBuf::as_ref);
         self.reply(id.slot, join_ref, message, "ok", Payload::empty(), now);
+        let join_ref = join_ref.filter(|_| !join.implied);
         self.send_message(id.slot, now, |serializer, out| {
             Ok(serializer.encode_close(out, join_ref, &joined.topic))
         });
