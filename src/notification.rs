@@ -33,12 +33,14 @@ impl Channel for Notification {
             cx.reply_error("unknown event: this topic takes new_msg");
             return Ok(());
         }
+        // A `NewMsg` could be read from an array as well.
+        let is_object = payload.as_json_str().is_some_and(|json| json.starts_with('{'));
         match payload.deserialize::<NewMsg<'_>>() {
-            Ok(NewMsg { body }) => {
+            Ok(NewMsg { body }) if is_object => {
                 let text = format!(r#"{{"body":{}}}"#, body.get());
                 cx.broadcast(NEW_MSG, PayloadBuf::Json(RawValue::from_string(text)?));
             }
-            Err(_) => cx.reply_error("new_msg needs an object with a body"),
+            _ => cx.reply_error("new_msg needs an object with a body"),
         }
         Ok(())
     }
