@@ -86,7 +86,7 @@ impl Endpoint {
             topic: Arc::clone(&hub_topic.name),
             channel: Arc::clone(&self.config.router.route(hub_topic.route).channel),
         };
-        let (called, actions) = self.call(&joined, &mut assigns, message_ref, callback);
+        let (called, mut actions) = self.call(&joined, &mut assigns, message_ref, callback);
         // A callback records only, so the join is still there.
         let socket = self.connection(id).and_then(|connection| connection.socket_mut());
         if let Some(join) = socket.and_then(|socket| socket.joins.by_serial_mut(serial)) {
@@ -100,6 +100,8 @@ impl Endpoint {
         match failure {
             None => self.apply(&joined, actions, message_ref, now),
             Some(failure) => {
+                // Nothing of a failed callback is done.
+                actions.clear();
                 self.actions = actions;
                 self.crash(&joined, topic, &failure, now);
             }
