@@ -184,11 +184,6 @@ impl Inbox {
         }
         mail
     }
-
-    /// Whether mail is left of what was taken out of the mailbox.
-    pub(crate) fn has_taken(&self) -> bool {
-        !self.taken.is_empty()
-    }
 }
 
 #[cfg(test)]

@@ -180,10 +180,14 @@ impl Endpoint {
         }
     }
 
-    /// Takes at most `budget` pieces of mail; whether some is left.
+    /// Takes at most `budget` pieces of mail; whether some may be left.
     pub fn handle_mailbox(&mut self, budget: usize, now: Instant) -> bool {
+        let mut left = true;
         for _ in 0..budget {
-            let Some(mail) = self.inbox.next() else { break };
+            let Some(mail) = self.inbox.next() else {
+                left = false;
+                break;
+            };
             self.deliver_mail(mail, now);
             self.run_work(now);
             if self.is_backlogged() {
@@ -191,7 +195,7 @@ impl Endpoint {
             }
         }
         self.check_invariants();
-        self.inbox.has_taken() || !self.work.is_empty()
+        left || !self.work.is_empty()
     }
 
     /// Whether so much waits to be written that the caller should flush before it reads on. This is what

@@ -1,6 +1,14 @@
 //! What has gone wrong once, each named by its symptom.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use hailer::broker::Broker;
 use hailer::channel::{Channel, ChannelError, Context, JoinError, PayloadBuf, Router};
+use hailer::endpoint::{Config, Endpoint};
+use hailer::limits::Limits;
 use hailer::phoenix::Payload;
 use hailer::testing::{Received, TestServer};
 use serde_json::json;
@@ -33,4 +41,24 @@ fn what_a_failed_callback_had_recorded_was_broadcast_after_its_crash() {
     server.push(failing, "t", "any", json!({}));
     assert_eq!(events(&server.received(failing)), ["phx_error"]);
     assert_eq!(events(&server.received(other)), [""; 0]);
+}
+
+#[test]
+fn mail_behind_the_last_piece_that_was_taken_waited_for_another_event() {
+    let wakes = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&wakes);
+    let broker = Broker::new(&Limits::default(), vec![Box::new(move || _ = counter.fetch_add(1, Relaxed))]);
+    let now = Instant::now();
+    let mut shard = Endpoint::new(Config::new(Router::new()), &broker, 0, now);
+    let publish = || broker.broadcast("t", "e", PayloadBuf::empty()).unwrap();
+
+    publish();
+    publish();
+    assert!(shard.handle_mailbox(1, now), "one of two is taken");
+    publish();
+    assert_eq!(wakes.load(Relaxed), 2);
+    assert!(shard.handle_mailbox(1, now), "the wake has come, and the third is there");
+    assert!(shard.handle_mailbox(1, now) || shard.stats().broadcasts == 3);
+    assert!(!shard.handle_mailbox(1, now), "nothing is left");
+    assert_eq!((shard.stats().broadcasts, wakes.load(Relaxed)), (3, 2));
 }
