@@ -140,17 +140,24 @@ impl Endpoint {
         message_ref: Option<Option<Ref<'_>>>,
         now: Instant,
     ) {
+        // A message has one reply: the first refusal answers it unless the callback has done so before.
+        let (mut answered, mut overloaded) = (false, false);
         for action in actions.drain(..) {
             match action {
+                Action::Reply { .. } if overloaded => {}
                 Action::Reply { message_ref, status, response } => {
                     self.send_reply(joined, message_ref.as_ref(), status, &response, now);
+                    answered = true;
                 }
                 Action::Push { event, payload } => self.send_push(joined, &event, &payload, now),
                 Action::Broadcast { topic, event, payload, from } => {
                     let topic = topic.as_deref().unwrap_or(&joined.topic);
                     let Ok(sequence) = self.inbox.broker().publish(topic, &event, payload, from) else {
                         warn!(topic, "a broadcast was refused: a mailbox is full");
-                        if let Some(message_ref) = message_ref {
+                        if let Some(message_ref) = message_ref
+                            && !std::mem::replace(&mut overloaded, true)
+                            && !answered
+                        {
                             let message_ref = message_ref.map(RefBuf::from);
                             let response = PayloadBuf::reason("overloaded");
                             self.send_reply(joined, message_ref.as_ref(), "error", &response, now);

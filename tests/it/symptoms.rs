@@ -62,3 +62,43 @@ fn mail_behind_the_last_piece_that_was_taken_waited_for_another_event() {
     assert!(!shard.handle_mailbox(1, now), "nothing is left");
     assert_eq!((shard.stats().broadcasts, wakes.load(Relaxed)), (3, 2));
 }
+
+/// Broadcasts, then answers.
+struct Answering;
+
+impl Channel for Answering {
+    fn join(&self, _: &str, _: Payload<'_>, _: &mut Context<'_>) -> Result<PayloadBuf, JoinError> {
+        Ok(PayloadBuf::empty())
+    }
+
+    fn handle_in(&self, event: &str, _: Payload<'_>, cx: &mut Context<'_>) -> Result<(), ChannelError> {
+        if event == "reply_first" {
+            cx.reply_ok(PayloadBuf::empty());
+        }
+        cx.broadcast("shout", PayloadBuf::Binary(vec![0; 10_000].into()));
+        cx.broadcast("shout", PayloadBuf::Binary(vec![0; 10_000].into()));
+        if event == "reply_last" {
+            cx.reply_ok(PayloadBuf::empty());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_message_whose_broadcasts_were_refused_was_answered_several_times() {
+    let mut limits = Limits::default();
+    limits.mailbox_bytes_max = 5000;
+    let router = Router::new().channel("*".parse().unwrap(), Answering);
+    let config = Config { limits: Arc::new(limits), ..Config::new(router) };
+    let mut server = TestServer::with_config(&config, 1);
+    let client = server.connect();
+    server.join(client, "t", json!({}));
+    let overloaded = json!({"status": "error", "response": {"reason": "overloaded"}});
+    let ok = json!({"status": "ok", "response": {}});
+    for (event, reply) in [("no_reply", &overloaded), ("reply_last", &overloaded), ("reply_first", &ok)] {
+        server.push(client, "t", event, json!({}));
+        let received = server.received(client);
+        let replies: Vec<_> = received.iter().map(|message| &message.payload).collect();
+        assert_eq!(replies, [reply], "{event}");
+    }
+}
