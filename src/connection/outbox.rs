@@ -43,18 +43,6 @@ pub(crate) enum Entry {
     Skip { topic: TopicId, position: Position },
     /// Bytes for this connection alone.
     Frame(Bytes),
-    /// The notice that some of the topic's messages are left out, before the log goes on behind them.
-    Gap { topic: TopicId, missed: usize, frame: Bytes },
-}
-
-impl Entry {
-    /// The bytes that the entry holds itself.
-    pub(crate) fn bytes(&self) -> Option<&[u8]> {
-        match self {
-            Self::Frame(bytes) | Self::Gap { frame: bytes, .. } => Some(bytes.as_slice()),
-            Self::Until { .. } | Self::Skip { .. } => None,
-        }
-    }
 }
 
 /// Direct frames, and the places in the topics' logs that come before them.
@@ -69,16 +57,7 @@ pub(crate) struct Waiting {
     pub(crate) entries: VecDeque<Entry>,
     /// Bytes of the first frame that are sent already; the first entry is a frame while this is not 0.
     pub(crate) sent: usize,
-    /// The first entry is the rest of a frame that is partly sent.
-    rest: bool,
     held: usize,
-}
-
-impl Waiting {
-    /// The peer has a part of what the first entry belongs to: nothing may come before it, or take its place.
-    fn is_begun(&self) -> bool {
-        self.sent > 0 || self.rest
-    }
 }
 
 impl Outbox {
@@ -112,63 +91,18 @@ impl Outbox {
         waiting.entries.push_front(entry);
     }
 
-    /// Adds the rest of a frame that is partly sent, before all others.
-    pub(crate) fn push_rest(&mut self, bytes: Bytes) {
+    /// Adds an entry before all others, but behind a frame that is partly sent.
+    pub(crate) fn insert_first(&mut self, entry: Entry) {
         let waiting = self.0.get_or_insert_default();
-        debug_assert!(!waiting.is_begun(), "only one frame can be partly sent");
-        let entry = Entry::Frame(bytes);
         waiting.held += held(&entry);
-        waiting.entries.push_front(entry);
-        waiting.rest = true;
-    }
-
-    /// Notes that the first entry is the rest of a frame that is partly sent.
-    pub(crate) fn mark_rest(&mut self) {
-        if let Some(waiting) = &mut self.0 {
-            debug_assert!(!waiting.is_begun(), "only one frame can be partly sent");
-            waiting.rest = true;
-        }
-    }
-
-    /// Adds the notice that `missed` messages of a topic are left out, before all that is not begun; `encode`
-    /// writes it. A notice of the same topic that has not been sent is brought up to date instead; whether
-    /// there was none.
-    ///
-    /// `begun` says that the first entry, though without bytes of its own, goes on inside a frame.
-    pub(crate) fn insert_gap(
-        &mut self,
-        topic: TopicId,
-        missed: usize,
-        begun: bool,
-        encode: impl FnOnce(usize) -> Option<Bytes>,
-    ) -> bool {
-        let waiting = self.0.get_or_insert_default();
-        let first = usize::from(!waiting.entries.is_empty() && (begun || waiting.is_begun()));
-        let same = |entry: &Entry| matches!(entry, Entry::Gap { topic: of, .. } if *of == topic);
-        let old = (first..waiting.entries.len()).find(|at| same(&waiting.entries[*at]));
-        let before = match old.map(|at| &waiting.entries[at]) {
-            Some(Entry::Gap { missed, .. }) => *missed,
-            _ => 0,
-        };
-        let missed = before + missed;
-        let Some(frame) = encode(missed) else { return false };
-        let entry = Entry::Gap { topic, missed, frame };
-        waiting.held += held(&entry);
-        match old {
-            Some(at) => {
-                let old = std::mem::replace(&mut waiting.entries[at], entry);
-                waiting.held -= held(&old);
-            }
-            None => waiting.entries.insert(first, entry),
-        }
-        old.is_none()
+        waiting.entries.insert(usize::from(waiting.sent > 0), entry);
     }
 
     /// Puts `bytes` in the place of the last waiting frame that `is_alike`; whether there was one.
     pub(crate) fn replace_last(&mut self, bytes: Bytes, is_alike: impl Fn(&[u8]) -> bool) -> bool {
         let Some(waiting) = &mut self.0 else { return false };
-        let begun = usize::from(waiting.is_begun());
-        let found = waiting.entries.iter_mut().skip(begun).rev().find_map(|entry| match entry {
+        let untouched = usize::from(waiting.sent > 0);
+        let found = waiting.entries.iter_mut().skip(untouched).rev().find_map(|entry| match entry {
             Entry::Frame(frame) if is_alike(frame.as_slice()) => Some(frame),
             _ => None,
         });
@@ -185,7 +119,6 @@ impl Outbox {
                 waiting.held -= held(&entry);
             }
             waiting.sent = 0;
-            waiting.rest = false;
             if waiting.entries.is_empty() {
                 self.0 = None;
             }
@@ -196,7 +129,9 @@ impl Outbox {
     pub(crate) fn advance(&mut self, n: usize) {
         let Some(waiting) = &mut self.0 else { return };
         waiting.sent += n;
-        if waiting.entries.front().and_then(Entry::bytes).is_some_and(|bytes| waiting.sent >= bytes.len()) {
+        if let Some(Entry::Frame(bytes)) = waiting.entries.front()
+            && waiting.sent >= bytes.as_slice().len()
+        {
             self.pop();
         }
     }
@@ -204,7 +139,7 @@ impl Outbox {
     /// Forgets all but the rest of a frame that is partly sent.
     pub(crate) fn keep_partial(&mut self) {
         match &mut self.0 {
-            Some(waiting) if waiting.is_begun() => {
+            Some(waiting) if waiting.sent > 0 => {
                 waiting.entries.truncate(1);
                 waiting.held = waiting.entries.front().map_or(0, held);
             }
@@ -227,7 +162,7 @@ impl Outbox {
 
 fn held(entry: &Entry) -> usize {
     match entry {
-        Entry::Frame(bytes) | Entry::Gap { frame: bytes, .. } => bytes.held(),
+        Entry::Frame(bytes) => bytes.held(),
         Entry::Until { .. } | Entry::Skip { .. } => size_of::<Entry>(),
     }
 }

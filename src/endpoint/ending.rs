@@ -55,7 +55,6 @@ impl Endpoint {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         let Some(stream) = self.hub.stream_ref(key) else { return };
         let mut cursor = stream.cursor(index);
-        let inside_frame = stream.log.frame_end(cursor) != cursor;
         let copy = |from: Position, to: Position| {
             let bytes: Vec<u8> = stream.log.pieces(from, to).flatten().copied().collect();
             Entry::Frame(bytes.into_boxed_slice().into())
@@ -68,20 +67,11 @@ impl Endpoint {
                 }
             }
             Entry::Skip { topic, position } if topic == key.topic => cursor = cursor.max(position),
-            // A later join of the topic has notices of its own.
-            Entry::Gap { topic, frame, .. } if topic == key.topic => out.push(Entry::Frame(frame)),
             other => out.push(other),
         });
         let end = stream.log.end();
-        let behind = cursor < end;
-        if behind {
+        if cursor < end {
             connection.outbox.push(copy(cursor, end));
-        }
-        if inside_frame {
-            // A frame that is partly sent comes before all else, so its copy does.
-            connection.outbox.mark_rest();
-        }
-        if behind {
             self.queue(slot);
         }
     }
@@ -94,7 +84,7 @@ impl Endpoint {
         let end = stream.log.frame_end(cursor);
         if end > cursor {
             let rest: Vec<u8> = stream.log.pieces(cursor, end).flatten().copied().collect();
-            connection.outbox.push_rest(rest.into_boxed_slice().into());
+            connection.outbox.insert_first(Entry::Frame(rest.into_boxed_slice().into()));
         }
     }
 

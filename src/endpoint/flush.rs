@@ -226,29 +226,28 @@ impl Endpoint {
     /// Moves a subscriber to `start`, behind a notice of what it has missed.
     fn skip_ahead(&mut self, slot: u32, key: StreamKey, start: Position) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
-        let begun = goes_on_inside_frame(connection, &self.hub);
-        let Some(socket) = connection.socket() else { return };
-        let Some(join) = socket.joins.by_topic(key.topic) else { return };
-        let (index, join_ref, serializer) = (join.index, join.join_ref.clone(), socket.serializer);
+        let Some(join) = connection.socket().and_then(|socket| socket.joins.by_topic(key.topic)) else {
+            return;
+        };
+        let (index, join_ref) = (join.index, join.join_ref.clone());
+        let Some(serializer) = connection.socket().map(|socket| socket.serializer) else { return };
         let topic = Arc::clone(&self.hub.topic(key.topic).name);
         let Some(stream) = self.hub.stream(key) else { return };
-        let cursor = stream.cursor(index);
-        let frame_end = stream.log.frame_end(cursor);
-        let missed = stream.log.frames_between(frame_end, start);
+        let (cursor, frame_end) = (stream.cursor(index), stream.log.frame_end(stream.cursor(index)));
+        let missed = serde_json::json!({ "missed": stream.log.frames_between(frame_end, start) });
+        let payload = PayloadBuf::from(missed);
+        self.scratch.clear();
+        let join_ref = join_ref.as_ref().map(RefBuf::as_ref);
+        let encoded =
+            serializer.encode_push(&mut self.scratch, join_ref, &topic, "gap", payload.as_payload());
+        let Ok(kind) = encoded else { return };
+        connection.outbox.insert_first(Entry::Frame(prepared::frame(kind, &self.scratch).into()));
         if frame_end > cursor {
             let rest: Vec<u8> = stream.log.pieces(cursor, frame_end).flatten().copied().collect();
-            connection.outbox.push_rest(rest.into_boxed_slice().into());
+            connection.outbox.insert_first(Entry::Frame(rest.into_boxed_slice().into()));
         }
         stream.advance(index, start);
-        let scratch = &mut self.scratch;
-        let new = connection.outbox.insert_gap(key.topic, missed, begun, |missed| {
-            scratch.clear();
-            let join_ref = join_ref.as_ref().map(RefBuf::as_ref);
-            let payload = PayloadBuf::from(serde_json::json!({ "missed": missed }));
-            let encoded = serializer.encode_push(scratch, join_ref, &topic, "gap", payload.as_payload());
-            encoded.ok().map(|kind| prepared::frame(kind, scratch).into())
-        });
-        self.stats.gaps += u64::from(new);
+        self.stats.gaps += 1;
     }
 }
 
@@ -308,17 +307,6 @@ fn mark_partial(connection: &mut Connection, hub: &Hub) {
     }
 }
 
-/// Whether the first entry of the outbox names a topic whose frame is partly sent.
-fn goes_on_inside_frame(connection: &Connection, hub: &Hub) -> bool {
-    let Some(Entry::Until { topic, .. }) = connection.outbox.waiting().and_then(|w| w.entries.front()) else {
-        return false;
-    };
-    place(connection.socket(), hub, *topic).is_some_and(|(stream, index)| {
-        let cursor = stream.cursor(index);
-        stream.log.frame_end(cursor) != cursor
-    })
-}
-
 /// Where a socket stands in a topic's stream.
 fn place<'h>(socket: Option<&Socket>, hub: &'h Hub, topic: TopicId) -> Option<(&'h Stream, u32)> {
     let socket = socket?;
@@ -342,9 +330,7 @@ fn gather<'a>(connection: &'a Connection, hub: &'a Hub) -> Gathered<'a> {
                 return gathered;
             }
             match entry {
-                Entry::Frame(bytes) | Entry::Gap { frame: bytes, .. } => {
-                    gathered.add(&bytes.as_slice()[std::mem::take(&mut sent)..]);
-                }
+                Entry::Frame(bytes) => gathered.add(&bytes.as_slice()[std::mem::take(&mut sent)..]),
                 Entry::Skip { topic, position } => reached.push((*topic, *position)),
                 Entry::Until { topic, position } => {
                     let Some((stream, index)) = place(socket, hub, *topic) else { continue };
@@ -373,7 +359,7 @@ fn advance(connection: &mut Connection, hub: &mut Hub, mut taken: usize) {
     while let Some(waiting) = connection.outbox.waiting() {
         let Some(entry) = waiting.entries.front() else { break };
         match entry {
-            Entry::Frame(bytes) | Entry::Gap { frame: bytes, .. } => {
+            Entry::Frame(bytes) => {
                 let left = bytes.as_slice().len() - waiting.sent;
                 let part = left.min(taken);
                 connection.outbox.advance(part);
