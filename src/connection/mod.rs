@@ -6,7 +6,7 @@ use crate::http::HeadScanner;
 use crate::socket::Socket;
 use crate::ws;
 
-pub(crate) use outbox::{Bytes, Entry, Outbox};
+pub(crate) use outbox::{Bytes, Entry, Gap, Outbox};
 
 /// A connection of one endpoint: its place, and which of the connections that have stood in it.
 ///

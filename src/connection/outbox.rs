@@ -9,6 +9,17 @@ use crate::hub::{Position, TopicId};
 pub(crate) enum Bytes {
     Owned(Box<[u8]>),
     Static(&'static [u8]),
+    Gap(Box<Gap>),
+}
+
+/// The notice of a gap, kept apart from other frames so that it grows while it waits: a reader that takes
+/// nothing has one for each of its topics, however often it is passed over.
+#[derive(Debug)]
+pub(crate) struct Gap {
+    pub(crate) topic: TopicId,
+    /// The broadcasts that it tells of.
+    pub(crate) missed: usize,
+    pub(crate) frame: Box<[u8]>,
 }
 
 impl Bytes {
@@ -16,6 +27,7 @@ impl Bytes {
         match self {
             Self::Owned(bytes) => bytes,
             Self::Static(bytes) => bytes,
+            Self::Gap(gap) => &gap.frame,
         }
     }
 
@@ -24,6 +36,7 @@ impl Bytes {
         match self {
             Self::Owned(bytes) => bytes.len() + size_of::<Entry>(),
             Self::Static(_) => size_of::<Entry>(),
+            Self::Gap(gap) => gap.frame.len() + size_of::<Gap>() + size_of::<Entry>(),
         }
     }
 }
@@ -57,7 +70,17 @@ pub(crate) struct Waiting {
     pub(crate) entries: VecDeque<Entry>,
     /// Bytes of the first frame that are sent already; the first entry is a frame while this is not 0.
     pub(crate) sent: usize,
+    /// The first entry goes on inside a frame whose beginning was sent from a topic's log.
+    goes_on: bool,
     held: usize,
+}
+
+impl Waiting {
+    /// The first entries that nothing may come before and that can't be taken back: the rest of a frame that
+    /// is partly sent.
+    fn begun(&self) -> usize {
+        usize::from(self.sent > 0 || self.goes_on)
+    }
 }
 
 impl Outbox {
@@ -86,23 +109,29 @@ impl Outbox {
 
     pub(crate) fn push_front(&mut self, entry: Entry) {
         let waiting = self.0.get_or_insert_default();
-        debug_assert_eq!(waiting.sent, 0, "nothing may come before a frame that is partly sent");
+        debug_assert_eq!(waiting.begun(), 0, "nothing may come before a frame that is partly sent");
         waiting.held += held(&entry);
         waiting.entries.push_front(entry);
     }
 
-    /// Adds an entry before all others, but behind a frame that is partly sent.
-    pub(crate) fn insert_first(&mut self, entry: Entry) {
-        let waiting = self.0.get_or_insert_default();
-        waiting.held += held(&entry);
-        waiting.entries.insert(usize::from(waiting.sent > 0), entry);
+    /// Adds the rest of a frame whose beginning was sent from a topic's log.
+    pub(crate) fn put_rest(&mut self, rest: Box<[u8]>) {
+        self.push_front(Entry::Frame(rest.into()));
+        self.go_on();
+    }
+
+    /// Notes that the first entry goes on inside a frame whose beginning was sent from a topic's log.
+    pub(crate) fn go_on(&mut self) {
+        if let Some(waiting) = &mut self.0 {
+            waiting.goes_on = true;
+        }
     }
 
     /// Puts `bytes` in the place of the last waiting frame that `is_alike`; whether there was one.
     pub(crate) fn replace_last(&mut self, bytes: Bytes, is_alike: impl Fn(&[u8]) -> bool) -> bool {
         let Some(waiting) = &mut self.0 else { return false };
-        let untouched = usize::from(waiting.sent > 0);
-        let found = waiting.entries.iter_mut().skip(untouched).rev().find_map(|entry| match entry {
+        let begun = waiting.begun();
+        let found = waiting.entries.iter_mut().skip(begun).rev().find_map(|entry| match entry {
             Entry::Frame(frame) if is_alike(frame.as_slice()) => Some(frame),
             _ => None,
         });
@@ -112,13 +141,62 @@ impl Outbox {
         true
     }
 
+    /// The notice of a gap in a topic that waits and is not partly sent.
+    fn gap(&self, topic: TopicId) -> Option<(usize, &Gap)> {
+        let waiting = self.waiting()?;
+        let entries = waiting.entries.iter().enumerate().skip(waiting.begun());
+        entries.into_iter().find_map(|(at, entry)| match entry {
+            Entry::Frame(Bytes::Gap(gap)) if gap.topic == topic => Some((at, &**gap)),
+            _ => None,
+        })
+    }
+
+    /// How many broadcasts of a topic the client is to be told of by the notice that waits.
+    pub(crate) fn missed(&self, topic: TopicId) -> usize {
+        self.gap(topic).map_or(0, |(_, gap)| gap.missed)
+    }
+
+    /// Puts the notice of a gap where the first of the missing broadcasts would have come, in the place of a
+    /// notice that waits.
+    pub(crate) fn put_gap(&mut self, gap: Gap) {
+        let topic = gap.topic;
+        let waits = self.gap(topic).map(|(at, _)| at);
+        let waiting = self.0.get_or_insert_default();
+        let at = waits.unwrap_or_else(|| {
+            let names = |entry: &Entry| matches!(entry, Entry::Until { topic: named, .. } if *named == topic);
+            waiting.entries.iter().position(names).unwrap_or(waiting.entries.len())
+        });
+        let entry = Entry::Frame(Bytes::Gap(Box::new(gap)));
+        waiting.held += held(&entry);
+        match waits.and_then(|at| waiting.entries.get_mut(at)) {
+            Some(old) => waiting.held -= held(&std::mem::replace(old, entry)),
+            None => waiting.entries.insert(at, entry),
+        }
+    }
+
+    /// How many broadcasts of a topic between two places this connection is not to get: one for each skip.
+    pub(crate) fn skips_between(&self, topic: TopicId, from: Position, to: Position) -> usize {
+        let mut until = from;
+        let mut skips = 0;
+        for entry in self.waiting().into_iter().flat_map(|waiting| &waiting.entries) {
+            match entry {
+                Entry::Until { topic: named, position } if *named == topic => until = *position,
+                Entry::Skip { topic: named, position } if *named == topic => {
+                    skips += usize::from(from <= until && until < *position && *position <= to);
+                }
+                _ => {}
+            }
+        }
+        skips
+    }
+
     /// Removes the first entry; the last one frees the memory.
     pub(crate) fn pop(&mut self) {
         if let Some(waiting) = &mut self.0 {
             if let Some(entry) = waiting.entries.pop_front() {
                 waiting.held -= held(&entry);
             }
-            waiting.sent = 0;
+            (waiting.sent, waiting.goes_on) = (0, false);
             if waiting.entries.is_empty() {
                 self.0 = None;
             }
@@ -139,7 +217,7 @@ impl Outbox {
     /// Forgets all but the rest of a frame that is partly sent.
     pub(crate) fn keep_partial(&mut self) {
         match &mut self.0 {
-            Some(waiting) if waiting.sent > 0 => {
+            Some(waiting) if waiting.begun() > 0 => {
                 waiting.entries.truncate(1);
                 waiting.held = waiting.entries.front().map_or(0, held);
             }

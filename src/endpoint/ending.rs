@@ -8,7 +8,7 @@ use tracing::debug;
 use super::Endpoint;
 use super::apply::Joined;
 use crate::channel::Ended;
-use crate::connection::{ConnectionId, Entry, State, WebSocket};
+use crate::connection::{Bytes, ConnectionId, Entry, State, WebSocket};
 use crate::fault::Fault;
 use crate::hub::{Position, StreamKey, TopicId};
 use crate::socket::Join;
@@ -55,6 +55,7 @@ impl Endpoint {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         let Some(stream) = self.hub.stream_ref(key) else { return };
         let mut cursor = stream.cursor(index);
+        let goes_on = stream.log.frame_end(cursor) > cursor;
         let copy = |from: Position, to: Position| {
             let bytes: Vec<u8> = stream.log.pieces(from, to).flatten().copied().collect();
             Entry::Frame(bytes.into_boxed_slice().into())
@@ -67,11 +68,20 @@ impl Endpoint {
                 }
             }
             Entry::Skip { topic, position } if topic == key.topic => cursor = cursor.max(position),
+            // The topic's id may soon be that of another.
+            Entry::Frame(Bytes::Gap(gap)) if gap.topic == key.topic => {
+                out.push(Entry::Frame(Bytes::Owned(gap.frame)));
+            }
             other => out.push(other),
         });
         let end = stream.log.end();
         if cursor < end {
             connection.outbox.push(copy(cursor, end));
+        }
+        if goes_on {
+            connection.outbox.go_on();
+        }
+        if cursor < end {
             self.queue(slot);
         }
     }
@@ -84,7 +94,7 @@ impl Endpoint {
         let end = stream.log.frame_end(cursor);
         if end > cursor {
             let rest: Vec<u8> = stream.log.pieces(cursor, end).flatten().copied().collect();
-            connection.outbox.insert_first(Entry::Frame(rest.into_boxed_slice().into()));
+            connection.outbox.put_rest(rest.into_boxed_slice());
         }
     }
 

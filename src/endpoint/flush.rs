@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::Endpoint;
 use crate::channel::{PayloadBuf, SlowReader};
-use crate::connection::{Connection, ConnectionId, Entry, State};
+use crate::connection::{Connection, ConnectionId, Entry, Gap, State};
 use crate::fault::Fault;
 use crate::hub::{Hub, Log, Position, Stream, StreamKey, TopicId};
 use crate::phoenix::RefBuf;
@@ -234,17 +234,22 @@ impl Endpoint {
         let topic = Arc::clone(&self.hub.topic(key.topic).name);
         let Some(stream) = self.hub.stream(key) else { return };
         let (cursor, frame_end) = (stream.cursor(index), stream.log.frame_end(stream.cursor(index)));
-        let missed = serde_json::json!({ "missed": stream.log.frames_between(frame_end, start) });
-        let payload = PayloadBuf::from(missed);
+        let outbox = &mut connection.outbox;
+        let frames = stream.log.frames_between(frame_end, start);
+        let skips = outbox.skips_between(key.topic, frame_end, start);
+        let missed = outbox.missed(key.topic) + frames.saturating_sub(skips);
+        let payload = PayloadBuf::from(serde_json::json!({ "missed": missed }));
         self.scratch.clear();
         let join_ref = join_ref.as_ref().map(RefBuf::as_ref);
         let encoded =
             serializer.encode_push(&mut self.scratch, join_ref, &topic, "gap", payload.as_payload());
         let Ok(kind) = encoded else { return };
-        connection.outbox.insert_first(Entry::Frame(prepared::frame(kind, &self.scratch).into()));
+        if missed > 0 {
+            outbox.put_gap(Gap { topic: key.topic, missed, frame: prepared::frame(kind, &self.scratch) });
+        }
         if frame_end > cursor {
             let rest: Vec<u8> = stream.log.pieces(cursor, frame_end).flatten().copied().collect();
-            connection.outbox.insert_first(Entry::Frame(rest.into_boxed_slice().into()));
+            outbox.put_rest(rest.into_boxed_slice());
         }
         stream.advance(index, start);
         self.stats.gaps += 1;

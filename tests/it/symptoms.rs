@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use hailer::broker::Broker;
-use hailer::channel::{Channel, ChannelError, Context, JoinError, PayloadBuf, Router};
+use hailer::channel::{Channel, ChannelError, Context, JoinError, PayloadBuf, Router, SlowReader};
 use hailer::endpoint::{Config, Endpoint};
 use hailer::limits::Limits;
+use hailer::notification::Notification;
 use hailer::phoenix::Payload;
 use hailer::testing::{Received, TestServer};
 use serde_json::json;
@@ -101,4 +102,94 @@ fn a_message_whose_broadcasts_were_refused_was_answered_several_times() {
         let replies: Vec<_> = received.iter().map(|message| &message.payload).collect();
         assert_eq!(replies, [reply], "{event}");
     }
+}
+
+/// A server whose logs hold 4 KiB and whose slow readers go on behind a gap.
+fn skipping(channel: impl Channel) -> TestServer {
+    let mut limits = Limits::default();
+    limits.topic_log_bytes_max = 4096;
+    limits.outbox_bytes_max = 1024;
+    let router = Router::new().channel_with("*".parse().unwrap(), Arc::new(channel), SlowReader::Skip);
+    TestServer::with_config(&Config { limits: Arc::new(limits), ..Config::new(router) }, 1)
+}
+
+/// Broadcasts `count` messages of a kilobyte each.
+fn broadcast(server: &mut TestServer, topic: &str, count: usize) {
+    let body = "a".repeat(1000);
+    (0..count).for_each(|_| server.broadcast(topic, "e", json!({ "body": body })).unwrap());
+}
+
+#[test]
+fn a_gap_in_one_topic_was_told_inside_a_frame_of_another() {
+    let mut server = skipping(Notification);
+    let client = server.connect();
+    server.join(client, "a", json!({}));
+    server.join(client, "b", json!({}));
+    server.set_window(client, Some(10));
+    broadcast(&mut server, "b", 1);
+    broadcast(&mut server, "a", 8);
+    server.set_window(client, None);
+    let received = server.received(client);
+    let topics: Vec<_> = received.iter().map(|message| (&message.topic, &*message.event)).collect();
+    assert_eq!(topics[..3], [(&json!("b"), "e"), (&json!("a"), "gap"), (&json!("a"), "e")]);
+}
+
+#[test]
+fn a_gap_was_told_before_the_reply_of_its_join_and_several_times() {
+    let mut server = skipping(Notification);
+    let client = server.connect();
+    server.set_window(client, Some(0));
+    server.send(client, &json!("1"), &json!("1"), "a", "phx_join", &json!({}));
+    broadcast(&mut server, "a", 8);
+    server.set_window(client, None);
+    let received = server.received(client);
+    assert_eq!(events(&received), ["phx_reply", "gap", "e", "e", "e"]);
+    assert_eq!(received[1].payload, json!({"missed": 5}));
+}
+
+#[test]
+fn a_close_frame_came_inside_a_frame_that_had_gone_on_in_the_outbox() {
+    let mut server = skipping(Notification);
+    let client = server.connect();
+    server.join(client, "a", json!({}));
+    server.set_window(client, Some(10));
+    broadcast(&mut server, "a", 1);
+    server.send(client, &json!("1"), &json!("2"), "a", "phx_leave", &json!({}));
+    for _ in 0..20 {
+        server.push(client, "phoenix", "heartbeat", json!({}));
+    }
+    server.set_window(client, None);
+    assert_eq!(events(&server.received(client)), ["e"]);
+    assert_eq!(server.closed(client).unwrap().code, Some(4008));
+}
+
+/// Broadcasts whatever it gets to all but its sender.
+struct Whispering;
+
+impl Channel for Whispering {
+    fn join(&self, _: &str, _: Payload<'_>, _: &mut Context<'_>) -> Result<PayloadBuf, JoinError> {
+        Ok(PayloadBuf::empty())
+    }
+
+    fn handle_in(&self, event: &str, payload: Payload<'_>, cx: &mut Context<'_>) -> Result<(), ChannelError> {
+        cx.broadcast_from(event, payload.into());
+        Ok(())
+    }
+}
+
+#[test]
+fn a_gap_counted_broadcasts_that_were_not_for_the_client() {
+    let mut server = skipping(Whispering);
+    let client = server.connect();
+    server.join(client, "a", json!({}));
+    server.set_window(client, Some(0));
+    broadcast(&mut server, "a", 2);
+    for _ in 0..3 {
+        server.push(client, "a", "mine", json!({}));
+    }
+    broadcast(&mut server, "a", 6);
+    server.set_window(client, None);
+    let received = server.received(client);
+    assert_eq!(events(&received), ["gap", "e", "e", "e"]);
+    assert_eq!(received[0].payload, json!({"missed": 5}));
 }
