@@ -128,7 +128,7 @@ impl Outbox {
     }
 
     /// Puts `bytes` in the place of the last waiting frame that `is_alike`; whether there was one.
-    pub(crate) fn replace_last(&mut self, bytes: Bytes, is_alike: impl Fn(&[u8]) -> bool) -> bool {
+    pub(crate) fn replace_last(&mut self, bytes: &[u8], is_alike: impl Fn(&[u8]) -> bool) -> bool {
         let Some(waiting) = &mut self.0 else { return false };
         let begun = waiting.begun();
         let found = waiting.entries.iter_mut().skip(begun).rev().find_map(|entry| match entry {
@@ -136,6 +136,7 @@ impl Outbox {
             _ => None,
         });
         let Some(frame) = found else { return false };
+        let bytes = Bytes::Owned(bytes.into());
         waiting.held = waiting.held - frame.held() + bytes.held();
         *frame = bytes;
         true

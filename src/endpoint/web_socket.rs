@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Endpoint;
-use crate::connection::{Bytes, ConnectionId, State};
+use crate::connection::{ConnectionId, State};
 use crate::fault::Fault;
 use crate::ws::{self, Control, Data, Input, Message, OpCode};
 
@@ -100,17 +100,18 @@ impl Endpoint {
         let waiting_max = self.config.limits.pongs_waiting_max;
         let mut frame = Vec::with_capacity(2 + payload.len());
         ws::write_frame(&mut frame, OpCode::Control(Control::Pong), payload);
-        let frame = Bytes::Owned(frame.into_boxed_slice());
         let Some(connection) = self.by_slot(slot) else { return };
         let State::WebSocket(web_socket) = &mut connection.state else { return };
-        if usize::from(web_socket.pongs_waiting) >= waiting_max {
-            // RFC 6455 section 5.5.3: a pong may answer the most recent ping alone.
-            connection.outbox.replace_last(frame, |bytes| bytes.first() == Some(&PONG));
+        // RFC 6455 section 5.5.3: a pong may answer the most recent ping alone. The last pong may be partly sent,
+        // though, or whole while what is behind it waits.
+        if usize::from(web_socket.pongs_waiting) >= waiting_max
+            && connection.outbox.replace_last(&frame, |bytes| bytes.first() == Some(&PONG))
+        {
             self.stats.pongs_coalesced += 1;
             return;
         }
         web_socket.pongs_waiting = web_socket.pongs_waiting.saturating_add(1);
-        self.queue_bytes(slot, frame);
+        self.queue_bytes(slot, frame.into_boxed_slice().into());
         self.check_outbox(slot, now);
     }
 

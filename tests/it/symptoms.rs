@@ -11,7 +11,7 @@ use hailer::endpoint::{Config, Endpoint};
 use hailer::limits::Limits;
 use hailer::notification::Notification;
 use hailer::phoenix::Payload;
-use hailer::testing::{Received, TestServer};
+use hailer::testing::{Received, TestServer, read_frames, write_masked};
 use serde_json::json;
 
 /// Records a broadcast and a push, then fails.
@@ -192,4 +192,23 @@ fn a_gap_counted_broadcasts_that_were_not_for_the_client() {
     let received = server.received(client);
     assert_eq!(events(&received), ["gap", "e", "e", "e"]);
     assert_eq!(received[0].payload, json!({"missed": 5}));
+}
+
+#[test]
+fn the_last_ping_was_not_answered_when_the_pong_before_it_was_partly_sent() {
+    let mut limits = Limits::default();
+    limits.pongs_waiting_max = 1;
+    let config = Config { limits: Arc::new(limits), ..Config::new(Router::new()) };
+    let mut server = TestServer::with_config(&config, 1);
+    let client = server.connect();
+    server.set_window(client, Some(1));
+    for ping in [b"1", b"2", b"3"] {
+        let mut bytes = Vec::new();
+        write_masked(&mut bytes, 0x9, true, ping);
+        server.send_bytes(client, &bytes);
+    }
+    server.set_window(client, None);
+    let (frames, _) = read_frames(&server.take_bytes(client));
+    let pongs: Vec<_> = frames.iter().map(|frame| (frame.opcode, &*frame.payload)).collect();
+    assert_eq!(pongs, [(0xA, &b"1"[..]), (0xA, b"3")]);
 }
