@@ -159,6 +159,7 @@ impl Endpoint {
             }
             State::Http(_) | State::Finishing | State::Lingering => self.free(id.slot, now),
         }
+        self.run_work(now);
         self.check_invariants();
     }
 
@@ -169,6 +170,7 @@ impl Endpoint {
             self.stats.closed_abruptly += 1;
         }
         self.free(id.slot, now);
+        self.run_work(now);
         self.check_invariants();
     }
 
@@ -236,6 +238,7 @@ impl Endpoint {
         for slot in slots {
             self.drain_connection(slot, now);
         }
+        self.run_work(now);
         self.check_invariants();
     }
 
