@@ -4,6 +4,10 @@
 #[path = "../benches/support/mod.rs"]
 mod support;
 
+use std::io::IoSlice;
+use std::time::Duration;
+
+use hailer::endpoint::{ConnectionId, Gone, Sink};
 use support::Crowd;
 
 const SUBSCRIBERS: usize = if cfg!(debug_assertions) { 20_000 } else { 100_000 };
@@ -59,4 +63,61 @@ fn what_a_crowd_took_is_given_back() {
     println!("left behind by 1,000 clients: {} bytes", used.bytes_current);
     // Queues keep a room that does not depend on how many clients there were.
     assert!(used.bytes_current <= 16 * 1024, "{} bytes", used.bytes_current);
+}
+
+/// Sockets of peers that have stopped reading.
+struct Full;
+
+impl Sink for Full {
+    fn send(&mut self, _: ConnectionId, _: &[IoSlice<'_>]) -> Result<usize, Gone> {
+        Ok(0)
+    }
+
+    fn shutdown(&mut self, _: ConnectionId) {}
+}
+
+/// A crowd with most of a log to be written to each, and what memory that is at most: that of one log.
+fn crowd_behind(bytes: usize) -> Crowd {
+    let mut crowd = Crowd::of(200);
+    let payload = serde_json::json!({ "body": "x".repeat(10_000) });
+    for _ in 0..bytes / 10_000 {
+        crowd.broker.broadcast("room:lobby", "new_msg", payload.clone().into()).expect("there is room");
+    }
+    crowd.endpoint.handle_mailbox(usize::MAX, crowd.now);
+    crowd
+}
+
+#[test]
+fn a_drain_in_the_middle_of_a_broadcast_copies_it_for_nobody() {
+    let mut crowd = crowd_behind(800_000);
+    let (before, sent) = (crowd.endpoint.stats(), crowd.sink.bytes);
+    let used = allocation_counter::measure(|| {
+        // The walk is under way when the drain begins.
+        crowd.endpoint.flush(50, crowd.now, &mut crowd.sink);
+        crowd.endpoint.drain(crowd.now);
+        crowd.flush();
+    });
+    assert!(used.bytes_max <= 1024 * 1024, "{} bytes", used.bytes_max);
+    assert_eq!(before.connections, crowd.endpoint.stats().closed_shutdown);
+    let each = (crowd.sink.bytes - sent) / before.connections;
+    assert!(each > 800_000, "only {each} bytes were written to each");
+}
+
+#[test]
+fn clients_that_do_not_read_are_closed_without_a_copy_of_what_they_missed() {
+    for drain in [true, false] {
+        let mut crowd = crowd_behind(800_000);
+        while crowd.endpoint.flush(usize::MAX, crowd.now, &mut Full) {}
+        let used = allocation_counter::measure(|| {
+            if drain {
+                crowd.endpoint.drain(crowd.now);
+            } else {
+                crowd.endpoint.handle_timeout(crowd.now + Duration::from_secs(70));
+            }
+            crowd.endpoint.flush(usize::MAX, crowd.now, &mut Full);
+        });
+        let stats = crowd.endpoint.stats();
+        assert_eq!(stats.closed_shutdown + stats.closed_idle + stats.closed_stalled, 200, "{stats:?}");
+        assert!(used.bytes_max <= 1024 * 1024, "{} bytes", used.bytes_max);
+    }
 }

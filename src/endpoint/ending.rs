@@ -8,7 +8,7 @@ use tracing::debug;
 use super::Endpoint;
 use super::apply::Joined;
 use crate::channel::Ended;
-use crate::connection::{Bytes, ConnectionId, Entry, State, WebSocket};
+use crate::connection::{Bytes, Connection, ConnectionId, Entry, State, WebSocket};
 use crate::fault::Fault;
 use crate::hub::{Position, StreamKey, TopicId};
 use crate::socket::Join;
@@ -100,6 +100,11 @@ impl Endpoint {
 
     /// Ends all channels of a socket whose connection is ending.
     fn leave_all(&mut self, slot: u32, rest: Rest, now: Instant) {
+        if rest == Rest::Partial
+            && let Some(connection) = self.by_slot(slot)
+        {
+            connection.outbox.keep_partial();
+        }
         loop {
             let socket = self.by_slot(slot).and_then(|connection| connection.socket());
             let Some(topic) = socket.and_then(|socket| socket.joins.last_topic()) else { return };
@@ -117,20 +122,37 @@ impl Endpoint {
         }
         debug!(slot, ?fault, "closing a WebSocket");
         fault.count(&mut self.stats);
-        if matches!(fault, Fault::SlowReader | Fault::Stalled | Fault::OutboxFull) {
-            if let Some(connection) = self.by_slot(slot) {
-                connection.outbox.keep_partial();
-            }
-            self.leave_all(slot, Rest::Partial, now);
-        } else {
-            self.leave_all(slot, Rest::Keep, now);
-        }
+        let rest = self.rest_after(slot, fault);
+        self.leave_all(slot, rest, now);
         self.queue_close(slot, fault.close_code(), fault.reason());
         if matches!(fault, Fault::Frame(_) | Fault::Message(_)) {
             self.finish(slot, now);
         } else {
             self.deadlines.set(slot, now, self.config.limits.close_timeout);
         }
+    }
+
+    /// What a client that is closed because of `fault` still gets. Whatever it is becomes a copy of its own,
+    /// and there may be as many such clients as connections.
+    fn rest_after(&self, slot: u32, fault: Fault) -> Rest {
+        let Some(connection) = self.connections.get(slot as usize) else { return Rest::Partial };
+        let keep = match fault {
+            Fault::SlowReader | Fault::Stalled | Fault::OutboxFull => false,
+            Fault::Shutdown => self.waiting_bytes(connection) <= self.config.limits.outbox_bytes_max,
+            Fault::Frame(_) | Fault::Message(_) | Fault::Idle => !connection.blocked,
+        };
+        if keep { Rest::Keep } else { Rest::Partial }
+    }
+
+    /// Bytes that a connection has still to be sent.
+    fn waiting_bytes(&self, connection: &Connection) -> usize {
+        let behind = connection.socket().into_iter().flat_map(|socket| {
+            socket.joins.iter().filter_map(|join| {
+                let stream = self.hub.stream_ref(StreamKey { topic: join.topic, form: socket.form })?;
+                usize::try_from(stream.log.end() - stream.cursor(join.index)).ok()
+            })
+        });
+        connection.outbox.held() + behind.sum::<usize>()
     }
 
     /// The client has sent a close frame.
@@ -140,14 +162,7 @@ impl Endpoint {
         let State::WebSocket(web_socket) = &mut connection.state else { return };
         if !std::mem::replace(&mut web_socket.closing, true) {
             self.stats.closed_by_client += 1;
-            if blocked {
-                if let Some(connection) = self.by_slot(slot) {
-                    connection.outbox.keep_partial();
-                }
-                self.leave_all(slot, Rest::Partial, now);
-            } else {
-                self.leave_all(slot, Rest::Keep, now);
-            }
+            self.leave_all(slot, if blocked { Rest::Partial } else { Rest::Keep }, now);
             let mut frame = Vec::new();
             match code {
                 // RFC 6455 section 5.5.1: the answer usually echoes the status code.
@@ -201,7 +216,20 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn drain_connection(&mut self, slot: usize, now: Instant) {
+    /// Ends all connections, once the broadcasts under way are written: until then their bytes are shared,
+    /// and a client that is closed gets a copy of its own.
+    pub(super) fn drain_when_walked(&mut self, now: Instant) {
+        if !self.drain_waits || !self.hub.is_clean() {
+            return;
+        }
+        self.drain_waits = false;
+        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.drain_connection(slot, now);
+        }
+    }
+
+    fn drain_connection(&mut self, slot: usize, now: Instant) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let Ok(slot) = u32::try_from(slot) else { return };
         match &connection.state {

@@ -93,6 +93,7 @@ impl Endpoint {
             }
             self.hub.backlogged = false;
         }
+        self.drain_when_walked(now);
         self.run_work(now);
         self.check_invariants();
         !self.queued.is_empty() || !self.hub.is_clean()

@@ -86,6 +86,8 @@ pub struct Endpoint {
     scratch: Vec<u8>,
     actions: Vec<Action>,
     draining: bool,
+    /// The drain begins when the broadcasts under way are written; nothing is read until then.
+    drain_waits: bool,
     stats: Stats,
 }
 
@@ -111,6 +113,7 @@ impl Endpoint {
             scratch: Vec::new(),
             actions: Vec::new(),
             draining: false,
+            drain_waits: false,
             stats: Stats::default(),
         }
     }
@@ -184,6 +187,9 @@ impl Endpoint {
 
     /// Takes at most `budget` pieces of mail; whether some may be left.
     pub fn handle_mailbox(&mut self, budget: usize, now: Instant) -> bool {
+        if self.drain_waits {
+            return false;
+        }
         let mut left = true;
         for _ in 0..budget {
             let Some(mail) = self.inbox.next() else {
@@ -204,7 +210,7 @@ impl Endpoint {
     /// keeps a publisher that is faster than the fan-out from making healthy readers look slow.
     #[must_use]
     pub fn is_backlogged(&self) -> bool {
-        self.hub.backlogged && !self.hub.is_clean()
+        self.drain_waits || self.hub.backlogged && !self.hub.is_clean()
     }
 
     /// A connection that has ended: the caller closes its socket. To be called until `None` after each batch
@@ -230,14 +236,13 @@ impl Endpoint {
         self.stats.accept_paused += 1;
     }
 
-    /// Begins to end all connections: WebSockets with close code 1012, idle HTTP connections at once.
-    /// No connection is accepted any more.
+    /// Begins to end all connections: WebSockets with close code 1012, idle HTTP connections at once. No
+    /// connection is accepted any more, and a client that is behind by more than `outbox_bytes_max` is closed
+    /// without the rest.
     pub fn drain(&mut self, now: Instant) {
         self.draining = true;
-        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            self.drain_connection(slot, now);
-        }
+        self.drain_waits = true;
+        self.drain_when_walked(now);
         self.run_work(now);
         self.check_invariants();
     }
