@@ -187,7 +187,7 @@ impl Endpoint {
 
     pub(super) fn deliver_mail(&mut self, mail: Mail, now: Instant) {
         match mail {
-            Mail::Broadcast(broadcast) => self.deliver_broadcast(broadcast),
+            Mail::Broadcast(broadcast) => self.deliver_broadcast(broadcast, now),
             Mail::Channel(to, Command::Info(info)) => self.work.push_back(Work::Info(to, info)),
             Mail::Channel(to, Command::Push { event, payload }) => {
                 if let Some((joined, _)) = self.find_join(to) {
@@ -202,7 +202,7 @@ impl Endpoint {
         }
     }
 
-    fn deliver_broadcast(&mut self, broadcast: Arc<PreparedBroadcast>) {
+    fn deliver_broadcast(&mut self, broadcast: Arc<PreparedBroadcast>, now: Instant) {
         self.stats.broadcasts += 1;
         let Some(topic) = self.hub.lookup(&broadcast.topic) else { return };
         let route = self.config.router.route(self.hub.topic(topic).route);
@@ -221,6 +221,7 @@ impl Endpoint {
         self.stats.broadcasts_unencodable += unencodable as u64;
         if let Some((slot, key, index, before)) = sender {
             self.leave_out(slot, key, index, before);
+            self.check_outbox(slot, now);
         }
     }
 
