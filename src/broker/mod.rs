@@ -37,6 +37,8 @@ struct Queue {
     bytes: usize,
     /// The shard knows that there is mail.
     woken: bool,
+    /// The shard has ended: mail for it is dropped.
+    closed: bool,
 }
 
 struct Mailbox {
@@ -126,6 +128,9 @@ impl Broker {
 
 fn put(mailbox: &Mailbox, mail: Mail, cost: usize) {
     let mut queue = mailbox.lock();
+    if queue.closed {
+        return;
+    }
     queue.mail.push_back(mail);
     queue.bytes += cost;
     let wake = !std::mem::replace(&mut queue.woken, true);
@@ -186,6 +191,19 @@ impl Inbox {
     }
 }
 
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        let Some(mailbox) = self.broker.mailboxes.get(usize::from(self.shard)) else { return };
+        let mut queue = mailbox.lock();
+        queue.closed = true;
+        queue.bytes = 0;
+        let mail = std::mem::take(&mut queue.mail);
+        drop(queue);
+        // What applications have sent may itself send when it is dropped.
+        drop(mail);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
@@ -235,5 +253,21 @@ mod tests {
         assert_eq!(broker.refused(), 1);
         assert_eq!((sequence(&mut first), sequence(&mut second)), (None, Some(1)));
         assert_eq!(broker.publish("t", "e", large(), None), Ok(2));
+    }
+
+    #[test]
+    fn a_shard_that_has_ended_takes_no_room_from_the_others() {
+        let mut limits = Limits::default();
+        limits.set("mailbox_bytes_max", "64KiB").unwrap();
+        let broker = broker(&limits, &Arc::default());
+        let (mut first, second) = (broker.inbox(0), broker.inbox(1));
+        let large = || PayloadBuf::Binary(vec![0; 40 * 1024].into());
+        assert_eq!(broker.publish("t", "e", large(), None), Ok(1));
+        assert_eq!(sequence(&mut first), Some(1));
+        drop(second);
+        for expected in 2..10 {
+            assert_eq!(broker.publish("t", "e", large(), None), Ok(expected));
+            assert_eq!(sequence(&mut first), Some(expected));
+        }
     }
 }
