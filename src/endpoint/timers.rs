@@ -114,6 +114,10 @@ impl Endpoint {
                 self.queue_bytes(slot, Bytes::Owned(bytes.into()));
                 self.finish(slot, now);
             }
+            // An answer is still being taken; whether fast enough is for the stall check to say.
+            State::Http(_) if !connection.outbox.is_empty() => {
+                self.deadlines.set(slot, now, self.config.limits.keep_alive_timeout);
+            }
             State::WebSocket(web_socket) if !web_socket.closing => self.fail(slot, Fault::Idle, now),
             State::WebSocket(_) => {
                 self.stats.closed_abruptly += 1;
