@@ -123,7 +123,12 @@ impl Endpoint {
                 self.stats.closed_abruptly += 1;
                 self.free(slot, now);
             }
-            State::Http(_) | State::Finishing | State::Lingering => self.free(slot, now),
+            State::Http(http) => {
+                // Between two requests there is no head to wait for, and nobody to tell.
+                self.stats.head_timeouts += u64::from(http.requests == 0);
+                self.free(slot, now);
+            }
+            State::Finishing | State::Lingering => self.free(slot, now),
         }
     }
 
