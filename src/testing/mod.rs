@@ -239,6 +239,8 @@ impl TestServer {
     }
 
     /// Sends a message with these refs, in the form of the client's serializer.
+    // A payload is nearly always made in the call, with `json!`.
+    #[allow(clippy::needless_pass_by_value)]
     pub fn send(
         &mut self,
         client: ClientId,

@@ -1,6 +1,8 @@
 //! The integration tests: one binary, so that it links once.
 
+// Tests read files and start threads.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod corpus;
+mod endpoint;
 mod symptoms;

@@ -1,0 +1,15 @@
+//! What clients see of an endpoint, in memory and on virtual time.
+//!
+//! [`dialogue`] says how most tests are written; [`probe`] is the channel that they talk to.
+
+mod dialogue;
+mod probe;
+
+mod binary;
+mod broadcasting;
+mod frames;
+mod http;
+mod joining;
+mod lifetimes;
+mod pushing;
+mod undecodable;
