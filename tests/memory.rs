@@ -40,7 +40,7 @@ fn an_idle_joined_web_socket_stays_within_its_budget() {
     crowd.join(1);
     let used = allocation_counter::measure(|| crowd.join(SUBSCRIBERS));
     // The list of ids is the test's own.
-    let own = size_of::<hailer::endpoint::ConnectionId>() as i64;
+    let own = size_of::<ConnectionId>() as i64;
     let bytes = used.bytes_current / SUBSCRIBERS as i64 - own;
     let blocks = used.count_current as f64 / SUBSCRIBERS as f64;
     println!("an idle joined WebSocket: {bytes} bytes in {blocks:.2} blocks ({SUBSCRIBERS} of them)");

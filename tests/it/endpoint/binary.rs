@@ -75,7 +75,7 @@ fn the_longest_fields_fit() {
     let client = server.connect();
     server.join(client, &topic, json!({}));
     let join_ref = "1".repeat(62);
-    server.send(client, &json!(join_ref), &json!(join_ref), &topic, "phx_join", json!({}));
+    server.send(client, &json!(join_ref), &json!(join_ref), &topic, "phx_join", &json!({}));
     server.take_bytes(client);
     server.send_binary(client, &message([&join_ref, &join_ref, &topic, "echo"], b"x"));
     let bytes = server.take_bytes(client);
@@ -165,7 +165,7 @@ fn a_join_may_be_answered_with_bytes() {
 fn a_number_as_join_ref_stands_in_bytes_as_its_text() {
     let mut server = TestServer::with_config(&config(), 1);
     let client = server.connect();
-    server.send(client, &json!(7), &json!(7), "probe:1", "phx_join", json!({"do": "bytes"}));
+    server.send(client, &json!(7), &json!(7), "probe:1", "phx_join", &json!({"do": "bytes"}));
     let bytes = server.take_bytes(client);
     assert_eq!(&bytes[2..], b"\x01\x01\x01\x07\x0277probe:1ok\x00\xff");
     assert_eq!(Value::from(bytes[0]), json!(0x82));
