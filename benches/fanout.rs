@@ -2,7 +2,11 @@
 //!
 //! Time per element is time per subscriber and turn; the sockets take everything and cost nothing.
 
+#![allow(clippy::disallowed_methods)]
+
 mod support;
+
+use std::net::Ipv4Addr;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -20,6 +24,30 @@ fn broadcast(criterion: &mut Criterion) {
             });
         }
     }
+    group.finish();
+}
+
+/// A broadcast to clients that all wait with a poll. Sending the next polls is not counted.
+fn polls(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("broadcast to polls");
+    group.sample_size(20);
+    let count = 10_000;
+    group.throughput(Throughput::Elements(count as u64));
+    group.bench_function("10000", |bencher| {
+        bencher.iter_custom(|times| {
+            let mut crowd = Crowd::empty();
+            let tokens = crowd.open_sessions(count);
+            let mut spent = std::time::Duration::ZERO;
+            for _ in 0..times {
+                tokens.iter().for_each(|token| crowd.poll(token));
+                let begin = std::time::Instant::now();
+                crowd.broadcast(1, "maintenance in 5 minutes");
+                spent += begin.elapsed();
+                crowd.end_polls();
+            }
+            spent
+        });
+    });
     group.finish();
 }
 
@@ -45,7 +73,7 @@ fn sweep(criterion: &mut Criterion) {
     criterion.bench_function("sweep of 100,000 deadlines", |bencher| {
         bencher.iter(|| {
             // One deadline is always near, so that every tick sweeps.
-            let id = crowd.endpoint.accept(crowd.now).expect("there is room");
+            let id = crowd.endpoint.accept(Ipv4Addr::LOCALHOST.into(), crowd.now).expect("there is room");
             crowd.endpoint.handle_timeout(crowd.now + step);
             crowd.endpoint.handle_error(id, crowd.now);
             while crowd.endpoint.poll_closed().is_some() {}
@@ -53,5 +81,5 @@ fn sweep(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, broadcast, private, sweep);
+criterion_group!(benches, broadcast, polls, private, sweep);
 criterion_main!(benches);

@@ -37,6 +37,7 @@ pub mod fault;
 pub mod http;
 mod hub;
 pub mod limits;
+pub mod longpoll;
 pub mod notification;
 pub mod phoenix;
 mod prepared;

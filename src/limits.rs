@@ -188,6 +188,20 @@ limits! {
     mailbox_commands_max: usize = 1_000_000, least 1024;
     /// Connections of one shard; beyond it a new one is closed at once.
     connections_per_shard_max: usize = 4_000_000, least 1;
+    /// Bytes of the body of a long-poll POST; beyond it the answer is 413.
+    body_bytes_max: usize = 8 * 1024 * 1024, least 1024;
+    /// Time from the head of a POST to the end of its body; then 408.
+    body_timeout: Duration = Duration::from_secs(10), least Duration::from_secs(1);
+    /// Messages of one long-poll POST; beyond it the answer is 413 and none is handled.
+    poll_messages_max: usize = 1000, least 1;
+    /// Time a long-poll waits for a message before it is answered 204. phoenix.js gives up after 20 s.
+    poll_window: Duration = Duration::from_secs(10), least Duration::from_millis(500);
+    /// Long-poll sessions of one shard; beyond it a new one is refused.
+    sessions_per_shard_max: usize = 1_000_000, least 1;
+    /// Long-poll sessions that one address may have on one shard; beyond it a new one is refused.
+    sessions_per_address_max: usize = 20_000, least 1;
+    /// Messages of a topic's log that a slow reader may lie behind, for each wire form.
+    topic_log_messages_max: usize = 100_000, least 1;
     /// Connections that the kernel holds for a listener until they are accepted.
     listen_backlog: usize = 4096, least 1;
     /// Bytes that the kernel takes for one connection ahead of its peer (SO_SNDBUF, which Linux doubles).

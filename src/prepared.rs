@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::channel::{PayloadBuf, SocketKey};
-use crate::phoenix::{Kind, Serializer};
+use crate::phoenix::{Kind, Serializer, write_json_string};
 use crate::ws::{self, Data, OpCode};
 
 /// The bytes in which a subscriber gets a broadcast: a serializer inside a transport.
@@ -12,10 +12,13 @@ use crate::ws::{self, Data, OpCode};
 pub(crate) enum WireForm {
     WebSocketV1 = 0,
     WebSocketV2 = 1,
+    LongPollV1 = 2,
+    LongPollV2 = 3,
 }
 
 impl WireForm {
-    pub(crate) const ALL: [Self; 2] = [Self::WebSocketV1, Self::WebSocketV2];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::WebSocketV1, Self::WebSocketV2, Self::LongPollV1, Self::LongPollV2];
 
     pub(crate) const fn web_socket(serializer: Serializer) -> Self {
         match serializer {
@@ -24,10 +27,25 @@ impl WireForm {
         }
     }
 
+    pub(crate) const fn long_poll(serializer: Serializer) -> Self {
+        match serializer {
+            Serializer::V1 => Self::LongPollV1,
+            Serializer::V2 => Self::LongPollV2,
+        }
+    }
+
     const fn serializer(self) -> Serializer {
         match self {
-            Self::WebSocketV1 => Serializer::V1,
-            Self::WebSocketV2 => Serializer::V2,
+            Self::WebSocketV1 | Self::LongPollV1 => Serializer::V1,
+            Self::WebSocketV2 | Self::LongPollV2 => Serializer::V2,
+        }
+    }
+
+    /// An encoded message in this form: a whole frame, or an element of an answer's array.
+    pub(crate) fn wrap(self, kind: Kind, message: &[u8]) -> Box<[u8]> {
+        match self {
+            Self::WebSocketV1 | Self::WebSocketV2 => frame(kind, message),
+            Self::LongPollV1 | Self::LongPollV2 => element(kind, message),
         }
     }
 }
@@ -59,7 +77,7 @@ impl PreparedBroadcast {
         Arc::new(Self { topic: topic.into(), event: event.into(), payload, from, sequence, forms })
     }
 
-    /// The whole frame in this form, or `None` where the form can't carry the payload (bytes for V1).
+    /// The bytes in this form, or `None` where the form can't carry the payload (bytes for V1).
     pub(crate) fn frame(&self, form: WireForm) -> Option<&[u8]> {
         self.forms[form as usize].get_or_init(|| self.encode(form)).as_deref()
     }
@@ -68,7 +86,7 @@ impl PreparedBroadcast {
         let mut text = Vec::with_capacity(self.payload.len() + self.topic.len() + self.event.len() + 32);
         let payload = self.payload.as_payload();
         let kind = form.serializer().encode_broadcast(&mut text, &self.topic, &self.event, payload).ok()?;
-        Some(frame(kind, &text))
+        Some(form.wrap(kind, &text))
     }
 
     /// What the broadcast counts against a mailbox's limit of bytes.
@@ -78,7 +96,7 @@ impl PreparedBroadcast {
 }
 
 /// An encoded message as a whole WebSocket frame.
-pub(crate) fn frame(kind: Kind, message: &[u8]) -> Box<[u8]> {
+fn frame(kind: Kind, message: &[u8]) -> Box<[u8]> {
     let opcode = match kind {
         Kind::Text => OpCode::Data(Data::Text),
         Kind::Binary => OpCode::Data(Data::Binary),
@@ -87,5 +105,20 @@ pub(crate) fn frame(kind: Kind, message: &[u8]) -> Box<[u8]> {
     let mut bytes = Vec::with_capacity(header.as_slice().len() + message.len());
     bytes.extend_from_slice(header.as_slice());
     bytes.extend_from_slice(message);
+    bytes.into_boxed_slice()
+}
+
+/// An encoded message as a JSON string with a comma before it.
+fn element(kind: Kind, message: &[u8]) -> Box<[u8]> {
+    let mut bytes = Vec::with_capacity(message.len() + message.len() / 8 + 8);
+    bytes.push(b',');
+    match (kind, std::str::from_utf8(message)) {
+        (Kind::Text, Ok(text)) => write_json_string(&mut bytes, text),
+        // A JSON string has no room for raw bytes: each becomes the character of its number.
+        _ => {
+            let text: String = message.iter().map(|byte| char::from(*byte)).collect();
+            write_json_string(&mut bytes, &text);
+        }
+    }
     bytes.into_boxed_slice()
 }

@@ -2,7 +2,7 @@
 
 macro_rules! stats {
     ($($(#[doc = $doc:literal])* $name:ident,)*) => {
-        /// Counters of one shard, or of several added up. All but the first three only grow.
+        /// Counters of one shard, or of several added up. All but the first four only grow.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {
@@ -30,6 +30,8 @@ stats! {
     connections,
     /// WebSockets open.
     web_sockets,
+    /// Long-poll sessions open.
+    sessions,
     /// Topics with at least one subscriber (a topic counts once in each shard that has it).
     topics,
     /// Connections accepted.
@@ -52,6 +54,22 @@ stats! {
     upgraded,
     /// Upgrades refused.
     upgrade_refused,
+    /// Long-poll sessions opened.
+    sessions_opened,
+    /// Long-poll sessions refused, by their version or a limit.
+    sessions_refused,
+    /// Long-poll sessions that ended because no poll came.
+    sessions_expired,
+    /// Polls.
+    polls,
+    /// POSTs of messages.
+    posts,
+    /// Answers whose connection broke first, so that the next poll carries them again.
+    answers_repeated,
+    /// Connections handed over to the shard that has their session.
+    handed_over,
+    /// POSTs that did not come whole within `body_timeout`.
+    body_timeouts,
     /// Messages from clients.
     messages_in,
     /// Heartbeats answered.

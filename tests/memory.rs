@@ -48,6 +48,24 @@ fn an_idle_joined_web_socket_stays_within_its_budget() {
 }
 
 #[test]
+fn a_session_on_long_poll_stays_within_its_budget() {
+    let count = SUBSCRIBERS / 10;
+    let mut crowd = Crowd::empty();
+    drop(crowd.open_sessions(1));
+    let mut tokens = Vec::new();
+    let opened = allocation_counter::measure(|| tokens = crowd.open_sessions(count));
+    let own = tokens.iter().map(|token| token.capacity() + size_of::<String>()).sum::<usize>();
+    let idle = (opened.bytes_current - own as i64) / count as i64;
+    let parked = allocation_counter::measure(|| tokens.iter().for_each(|token| crowd.poll(token)));
+    let parked = idle + parked.bytes_current / count as i64;
+    println!("a session on long-poll: {idle} bytes between polls, {parked} bytes while one waits");
+    assert!(idle <= 1024, "{idle} bytes");
+    assert!(parked <= 448 + 512, "{parked} bytes");
+    crowd.broadcast(1, "maintenance in 5 minutes");
+    assert_eq!(crowd.endpoint.stats().polls, count as u64 * 2 + 1);
+}
+
+#[test]
 fn what_a_crowd_took_is_given_back() {
     let mut crowd = Crowd::empty();
     let used = allocation_counter::measure(|| {

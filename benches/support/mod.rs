@@ -1,14 +1,16 @@
 //! An endpoint with pretended sockets that take everything, for benches and memory tests.
 
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, dead_code)]
 
 use std::io::IoSlice;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use hailer::broker::Broker;
 use hailer::channel::Router;
 use hailer::endpoint::{Config, ConnectionId, Endpoint, Gone, Sink};
+use hailer::limits::Limits;
 use hailer::notification::Notification;
 use hailer::testing::{upgrade_request, write_masked};
 
@@ -17,11 +19,17 @@ use hailer::testing::{upgrade_request, write_masked};
 pub(crate) struct Counting {
     pub(crate) writes: u64,
     pub(crate) bytes: u64,
+    /// What was written last, if it is wanted.
+    pub(crate) last: Option<Vec<u8>>,
 }
 
 impl Sink for Counting {
     fn send(&mut self, _: ConnectionId, pieces: &[IoSlice<'_>]) -> Result<usize, Gone> {
         let taken = pieces.iter().map(|piece| piece.len()).sum::<usize>();
+        if let Some(last) = &mut self.last {
+            last.clear();
+            pieces.iter().for_each(|piece| last.extend_from_slice(piece));
+        }
         self.writes += 1;
         self.bytes += taken as u64;
         Ok(taken)
@@ -37,15 +45,19 @@ pub(crate) struct Crowd {
     pub(crate) sink: Counting,
     pub(crate) ids: Vec<ConnectionId>,
     pub(crate) now: Instant,
+    polls: Vec<ConnectionId>,
 }
 
 impl Crowd {
     pub(crate) fn empty() -> Self {
-        let config = Config::new(Router::new().channel("room:*".parse().unwrap(), Notification));
+        let mut config = Config::new(Router::new().channel("room:*".parse().unwrap(), Notification));
+        let mut limits = Limits::default();
+        limits.set("sessions_per_address_max", "1000000").unwrap();
+        config.limits = Arc::new(limits);
         let broker = Broker::new(&config.limits, vec![Box::new(|| ())]);
         let now = Instant::now();
-        let endpoint = Endpoint::new(config, &broker, 0, now);
-        Self { endpoint, broker, sink: Counting::default(), ids: Vec::new(), now }
+        let endpoint = Endpoint::new(config, &broker, 0, &[7; 32], now);
+        Self { endpoint, broker, sink: Counting::default(), ids: Vec::new(), now, polls: Vec::new() }
     }
 
     /// `count` clients that have joined `room:lobby`.
@@ -58,7 +70,7 @@ impl Crowd {
     pub(crate) fn join(&mut self, count: usize) {
         self.ids.reserve(count);
         for _ in 0..count {
-            let id = self.endpoint.accept(self.now).expect("there is room");
+            let id = self.endpoint.accept(Ipv4Addr::LOCALHOST.into(), self.now).expect("there is room");
             self.read(id, upgrade_request("/socket/websocket?vsn=2.0.0").as_bytes());
             self.text(id, r#"["1","1","room:lobby","phx_join",{}]"#);
             self.ids.push(id);
@@ -74,6 +86,49 @@ impl Crowd {
     pub(crate) fn read(&mut self, id: ConnectionId, bytes: &[u8]) {
         self.endpoint.handle_read(id, &mut bytes.to_vec(), self.now);
         self.flush();
+    }
+
+    /// `count` sessions on long-poll that have joined `room:lobby` and read the reply; no poll waits.
+    pub(crate) fn open_sessions(&mut self, count: usize) -> Vec<String> {
+        let id = self.endpoint.accept(Ipv4Addr::LOCALHOST.into(), self.now).expect("there is room");
+        let mut tokens = Vec::with_capacity(count);
+        for _ in 0..count {
+            self.sink.last = Some(Vec::new());
+            self.read(id, b"GET /socket/longpoll?vsn=2.0.0 HTTP/1.1\r\nHost: x\r\n\r\n");
+            let answer = String::from_utf8(self.sink.last.take().unwrap()).unwrap();
+            let token = answer.split("token\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+            let join = r#"["1","1","room:lobby","phx_join",{}]"#;
+            let post = format!(
+                "POST /socket/longpoll?token={token} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{join}",
+                join.len()
+            );
+            self.read(id, post.as_bytes());
+            self.poll_on(id, &token);
+            tokens.push(token);
+        }
+        // The end of the connection shows that its last answer was read.
+        self.endpoint.handle_eof(id, self.now);
+        while self.endpoint.poll_closed().is_some() {}
+        tokens
+    }
+
+    /// A poll on a connection of its own.
+    pub(crate) fn poll(&mut self, token: &str) {
+        let id = self.endpoint.accept(Ipv4Addr::LOCALHOST.into(), self.now).expect("there is room");
+        self.polls.push(id);
+        self.poll_on(id, token);
+    }
+
+    /// Ends the connections of all polls.
+    pub(crate) fn end_polls(&mut self) {
+        for id in std::mem::take(&mut self.polls) {
+            self.endpoint.handle_eof(id, self.now);
+            while self.endpoint.poll_closed().is_some() {}
+        }
+    }
+
+    fn poll_on(&mut self, id: ConnectionId, token: &str) {
+        self.read(id, format!("GET /socket/longpoll?token={token} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
     }
 
     /// Publishes `count` messages and lets one turn write them.

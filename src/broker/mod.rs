@@ -78,6 +78,12 @@ impl Broker {
         })
     }
 
+    /// The number of shards.
+    #[must_use]
+    pub fn shards(&self) -> u16 {
+        u16::try_from(self.mailboxes.len()).unwrap_or(u16::MAX)
+    }
+
     /// Broadcasts refused because a mailbox was full.
     #[must_use]
     pub fn refused(&self) -> u64 {

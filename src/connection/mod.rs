@@ -2,7 +2,10 @@
 
 mod outbox;
 
-use crate::http::HeadScanner;
+use std::net::IpAddr;
+
+use crate::http::{BodyDecoder, HeadScanner};
+use crate::longpoll::Batch;
 use crate::socket::Socket;
 use crate::ws;
 
@@ -43,24 +46,76 @@ impl ConnectionId {
 /// | from | by | to |
 /// |---|---|---|
 /// | `Http` | a request for the WebSocket | `WebSocket` |
+/// | `Http` | a request for a session of another shard | `HandingOver` |
 /// | `Http` | an answer that ends the connection | `Finishing` |
 /// | `WebSocket` | a close frame from both sides, or a fault | `Finishing` |
 /// | `Finishing` | all bytes are written | `Lingering` |
+/// | `HandingOver` | all bytes are written | given away |
+/// | `Session` | no poll for a time, or a fault | freed |
 /// | `Lingering` | the peer's end, or the deadline | freed |
 pub(crate) enum State {
     /// Reads request heads.
     Http(Box<Http>),
     /// Speaks Phoenix over WebSocket.
     WebSocket(Box<WebSocket>),
+    /// Has no socket of its own: a client's session on long-poll.
+    Session(Box<Session>),
+    /// Waits until its earlier answers are written, then goes over to another shard.
+    HandingOver(Box<HandOver>),
     /// Writes what is left; what the peer sends is discarded.
-    Finishing,
+    Finishing {
+        /// The session whose messages the last answer carries.
+        answered: Option<ConnectionId>,
+    },
     /// Has ended its own side and waits for the peer's end, so that an unread byte doesn't make the kernel
     /// reset the connection before the peer has read the last ones (RFC 9112 section 9.6).
-    Lingering,
+    Lingering {
+        /// The session whose messages the last answer carried.
+        answered: Option<ConnectionId>,
+    },
 }
 
-/// Between requests.
+/// A client's session on long-poll.
+pub(crate) struct Session {
+    pub(crate) socket: Socket,
+    /// What its token holds that can't be guessed.
+    pub(crate) nonce: [u8; 16],
+    /// Where it was opened from.
+    pub(crate) peer: IpAddr,
+    /// The connection of the poll that waits.
+    pub(crate) waiting: Option<ConnectionId>,
+    /// The connection of the answer of which it is not yet known whether the client has it. The session's
+    /// outbox knows what the answer carries.
+    pub(crate) in_flight: Option<ConnectionId>,
+}
+
+/// The body of a POST, as far as it has come.
+pub(crate) struct Body {
+    pub(crate) decoder: BodyDecoder,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) session: ConnectionId,
+    pub(crate) batch: Batch,
+}
+
+/// A connection on its way to another shard.
+pub(crate) struct HandOver {
+    pub(crate) shard: u16,
+    /// The bytes that were read and not used, the head of the request among them.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) requests: usize,
+    pub(crate) peer: IpAddr,
+}
+
+/// Between requests, in the body of one, or waiting for the answer of one.
 pub(crate) struct Http {
+    pub(crate) peer: IpAddr,
+    /// The session whose messages the request waits for.
+    pub(crate) parked: Option<ConnectionId>,
+    /// The session whose messages the last answer carried.
+    pub(crate) answered: Option<ConnectionId>,
+    /// Whether the connection goes on after the request at hand.
+    pub(crate) keep_alive: bool,
+    pub(crate) body: Option<Box<Body>>,
     /// Bytes of a head that is not whole yet.
     pub(crate) buffer: Vec<u8>,
     pub(crate) scanner: HeadScanner,
@@ -91,18 +146,37 @@ pub(crate) struct Connection {
     pub(crate) queued: bool,
     /// The peer has ended its side; it may still read.
     pub(crate) half_closed: bool,
+    /// The socket has failed: the peer may not have read what was written.
+    pub(crate) reset: bool,
 }
 
 impl Connection {
-    pub(crate) fn new(generation: u32) -> Self {
-        let http = Http { buffer: Vec::new(), scanner: HeadScanner::default(), requests: 0, begun: false };
+    /// A connection that has carried `requests` so far.
+    pub(crate) fn http(id: ConnectionId, peer: IpAddr, requests: usize) -> Self {
+        let http = Http {
+            peer,
+            parked: None,
+            answered: None,
+            keep_alive: true,
+            body: None,
+            buffer: Vec::new(),
+            scanner: HeadScanner::default(),
+            requests,
+            begun: false,
+        };
+        Self::with_state(id.generation, State::Http(Box::new(http)))
+    }
+
+    pub(crate) fn with_state(generation: u32, state: State) -> Self {
         Self {
-            state: State::Http(Box::new(http)),
+            // A session can't be written to until a poll waits.
+            blocked: matches!(state, State::Session(_)),
+            state,
             outbox: Outbox::new(),
             generation,
-            blocked: false,
             queued: false,
             half_closed: false,
+            reset: false,
         }
     }
 
@@ -110,7 +184,16 @@ impl Connection {
     pub(crate) fn socket(&self) -> Option<&Socket> {
         match &self.state {
             State::WebSocket(web_socket) => Some(&web_socket.socket),
+            State::Session(session) => Some(&session.socket),
             _ => None,
+        }
+    }
+
+    /// The address of an HTTP connection's peer.
+    pub(crate) fn peer_address(&self) -> IpAddr {
+        match &self.state {
+            State::Http(http) => http.peer,
+            _ => IpAddr::from([0; 4]),
         }
     }
 
@@ -118,6 +201,7 @@ impl Connection {
     pub(crate) fn socket_mut(&mut self) -> Option<&mut Socket> {
         match &mut self.state {
             State::WebSocket(web_socket) => Some(&mut web_socket.socket),
+            State::Session(session) => Some(&mut session.socket),
             _ => None,
         }
     }

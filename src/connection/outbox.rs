@@ -72,14 +72,16 @@ pub(crate) struct Waiting {
     pub(crate) sent: usize,
     /// The first entry goes on inside a frame whose beginning was sent from a topic's log.
     goes_on: bool,
+    /// The first entries that an answer under way carries: they stay until it is known to have arrived.
+    carried: usize,
     held: usize,
 }
 
 impl Waiting {
     /// The first entries that nothing may come before and that can't be taken back: the rest of a frame that
-    /// is partly sent.
+    /// is partly sent, or what an answer carries.
     fn begun(&self) -> usize {
-        usize::from(self.sent > 0 || self.goes_on)
+        usize::from(self.sent > 0 || self.goes_on).max(self.carried)
     }
 }
 
@@ -165,7 +167,8 @@ impl Outbox {
         let waiting = self.0.get_or_insert_default();
         let at = waits.unwrap_or_else(|| {
             let names = |entry: &Entry| matches!(entry, Entry::Until { topic: named, .. } if *named == topic);
-            waiting.entries.iter().position(names).unwrap_or(waiting.entries.len())
+            let later = waiting.entries.iter().skip(waiting.carried).position(names);
+            later.map_or(waiting.entries.len(), |at| waiting.carried + at)
         });
         let entry = Entry::Frame(Bytes::Gap(Box::new(gap)));
         waiting.held += held(&entry);
@@ -198,6 +201,7 @@ impl Outbox {
                 waiting.held -= held(&entry);
             }
             (waiting.sent, waiting.goes_on) = (0, false);
+            waiting.carried = waiting.carried.saturating_sub(1);
             if waiting.entries.is_empty() {
                 self.0 = None;
             }
@@ -215,6 +219,18 @@ impl Outbox {
         }
     }
 
+    /// Notes that an answer carries everything that waits, or (`false`) that no answer is under way.
+    pub(crate) fn carry(&mut self, everything: bool) {
+        if let Some(waiting) = &mut self.0 {
+            waiting.carried = if everything { waiting.entries.len() } else { 0 };
+        }
+    }
+
+    /// How many of the first entries an answer under way carries.
+    pub(crate) fn carried(&self) -> usize {
+        self.0.as_ref().map_or(0, |waiting| waiting.carried)
+    }
+
     /// Forgets all but the rest of a frame that is partly sent.
     pub(crate) fn keep_partial(&mut self) {
         match &mut self.0 {
@@ -230,8 +246,15 @@ impl Outbox {
     pub(crate) fn rewrite(&mut self, mut rewrite: impl FnMut(Entry, &mut Vec<Entry>)) {
         let Some(waiting) = &mut self.0 else { return };
         let mut out = Vec::with_capacity(waiting.entries.len());
-        waiting.entries.drain(..).for_each(|entry| rewrite(entry, &mut out));
+        let mut carried = 0;
+        for (index, entry) in waiting.entries.drain(..).enumerate() {
+            rewrite(entry, &mut out);
+            if index < waiting.carried {
+                carried = out.len();
+            }
+        }
         waiting.held = out.iter().map(held).sum();
+        waiting.carried = carried;
         waiting.entries = out.into();
         if waiting.entries.is_empty() {
             self.0 = None;

@@ -14,9 +14,9 @@ use crate::channel::{
 };
 use crate::connection::{ConnectionId, Entry, State};
 use crate::fault::Fault;
-use crate::hub::{StreamKey, TopicId};
+use crate::hub::{LogBounds, StreamKey, TopicId};
 use crate::phoenix::{EncodeError, Kind, Ref, RefBuf, Serializer, TopicField};
-use crate::prepared::{self, PreparedBroadcast};
+use crate::prepared::PreparedBroadcast;
 
 /// A joined channel, held while its callbacks run.
 #[derive(Clone)]
@@ -217,7 +217,7 @@ impl Endpoint {
             let key = StreamKey { topic, form };
             Some((id.slot, key, index, self.hub.stream_ref(key)?.log.end()))
         });
-        let unencodable = self.hub.append(topic, &broadcast, self.config.limits.topic_log_bytes_max);
+        let unencodable = self.hub.append(topic, &broadcast, LogBounds::of(&self.config.limits));
         self.stats.broadcasts_unencodable += unencodable as u64;
         if let Some((slot, key, index, before)) = sender {
             self.leave_out(slot, key, index, before);
@@ -241,6 +241,7 @@ impl Endpoint {
 
     /// Makes the calls that have waited.
     pub(super) fn run_work(&mut self, now: Instant) {
+        self.resume(now);
         for _ in 0..WORK_BUDGET {
             let Some(work) = self.work.pop_front() else { break };
             match work {
@@ -332,13 +333,13 @@ impl Endpoint {
         encode: impl FnOnce(Serializer, &mut Vec<u8>) -> Result<Kind, EncodeError>,
     ) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
-        let State::WebSocket(web_socket) = &connection.state else { return };
-        if web_socket.closing {
+        if matches!(&connection.state, State::WebSocket(web_socket) if web_socket.closing) {
             return;
         }
+        let Some(socket) = connection.socket() else { return };
         self.scratch.clear();
-        let frame = match encode(web_socket.socket.serializer, &mut self.scratch) {
-            Ok(kind) => prepared::frame(kind, &self.scratch),
+        let frame = match encode(socket.serializer, &mut self.scratch) {
+            Ok(kind) => socket.form.wrap(kind, &self.scratch),
             Err(error) => {
                 warn!(?error, "a message could not be encoded for this client");
                 return;

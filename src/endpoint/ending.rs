@@ -8,10 +8,10 @@ use tracing::debug;
 use super::Endpoint;
 use super::apply::Joined;
 use crate::channel::Ended;
-use crate::connection::{Bytes, Connection, ConnectionId, Entry, State, WebSocket};
+use crate::connection::{Bytes, Connection, ConnectionId, Entry, State};
 use crate::fault::Fault;
 use crate::hub::{Position, StreamKey, TopicId};
-use crate::socket::Join;
+use crate::socket::{Join, Socket};
 use crate::ws::{self, CloseCode, Control, OpCode};
 
 /// What becomes of the broadcasts that a subscriber has not got when its subscription ends.
@@ -118,6 +118,7 @@ impl Endpoint {
         let Some(connection) = self.by_slot(slot) else { return };
         match &mut connection.state {
             State::WebSocket(web_socket) if !web_socket.closing => web_socket.closing = true,
+            State::Session(_) => return self.fail_session(slot, fault, now),
             _ => return,
         }
         debug!(slot, ?fault, "closing a WebSocket");
@@ -184,9 +185,22 @@ impl Endpoint {
     pub(super) fn finish(&mut self, slot: u32, now: Instant) {
         let close_timeout = self.config.limits.close_timeout;
         let Some(connection) = self.by_slot(slot) else { return };
-        let state = std::mem::replace(&mut connection.state, State::Finishing);
-        if matches!(state, State::WebSocket(_)) {
-            self.stats.web_sockets -= 1;
+        let state = std::mem::replace(&mut connection.state, State::Finishing { answered: None });
+        let id = ConnectionId { slot, generation: connection.generation };
+        match state {
+            State::WebSocket(_) => self.stats.web_sockets -= 1,
+            State::Http(http) => {
+                if let Some(connection) = self.by_slot(slot) {
+                    connection.state = State::Finishing { answered: http.answered };
+                }
+                self.unpark(id, http.parked, now);
+            }
+            State::Finishing { answered } | State::Lingering { answered } => {
+                if let Some(connection) = self.by_slot(slot) {
+                    connection.state = State::Finishing { answered };
+                }
+            }
+            State::Session(_) | State::HandingOver(_) => {}
         }
         self.deadlines.set(slot, now, close_timeout);
         self.queue(slot);
@@ -198,18 +212,36 @@ impl Endpoint {
         let id = ConnectionId { slot, generation: connection.generation };
         self.deadlines.unset(slot);
         self.stalls.remove(&slot);
-        self.closed.push_back(id);
-        if let State::WebSocket(web_socket) = connection.state {
-            self.stats.web_sockets -= 1;
-            self.end_socket(id, *web_socket, now);
+        // A session has no socket that could be closed.
+        if !matches!(connection.state, State::Session(_)) {
+            self.closed.push_back(id);
+        }
+        let whole = connection.outbox.is_empty() && !connection.reset;
+        match connection.state {
+            State::WebSocket(web_socket) => {
+                self.stats.web_sockets -= 1;
+                self.end_socket(id, web_socket.socket, now);
+            }
+            State::Session(session) => {
+                self.forget_session_peer(session.peer);
+                self.end_socket(id, session.socket, now);
+            }
+            State::Http(http) => {
+                self.unpark(id, http.parked, now);
+                self.settle_answered(http.answered, id, whole);
+            }
+            State::Finishing { answered } | State::Lingering { answered } => {
+                self.settle_answered(answered, id, whole);
+            }
+            State::HandingOver(_) => {}
         }
         self.shrink();
     }
 
     /// Ends the channels of a socket whose connection is gone.
-    fn end_socket(&mut self, id: ConnectionId, web_socket: WebSocket, now: Instant) {
-        let form = web_socket.socket.form;
-        for join in web_socket.socket.joins {
+    fn end_socket(&mut self, id: ConnectionId, socket: Socket, now: Instant) {
+        let form = socket.form;
+        for join in socket.joins {
             let joined = self.joined(id, &join);
             self.unsubscribe(StreamKey { topic: join.topic, form }, join.index);
             self.terminate(&joined, join.assigns, Ended::Disconnected, now);
@@ -223,9 +255,12 @@ impl Endpoint {
             return;
         }
         self.drain_waits = false;
-        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            self.drain_connection(slot, now);
+        let is_session = |connection: &Connection| matches!(connection.state, State::Session(_));
+        // Sessions first: that answers the polls which wait for them.
+        for sessions in [true, false] {
+            let slots = self.connections.iter().filter(|(_, connection)| is_session(connection) == sessions);
+            let slots: Vec<usize> = slots.map(|(slot, _)| slot).collect();
+            slots.into_iter().for_each(|slot| self.drain_connection(slot, now));
         }
     }
 
@@ -233,10 +268,11 @@ impl Endpoint {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let Ok(slot) = u32::try_from(slot) else { return };
         match &connection.state {
-            State::WebSocket(_) => self.fail(slot, Fault::Shutdown, now),
+            State::WebSocket(_) | State::Session(_) => self.fail(slot, Fault::Shutdown, now),
+            State::HandingOver(_) => self.free(slot, now),
             State::Http(_) if connection.outbox.is_empty() => self.free(slot, now),
             State::Http(_) => self.finish(slot, now),
-            State::Finishing | State::Lingering => {}
+            State::Finishing { .. } | State::Lingering { .. } => {}
         }
     }
 

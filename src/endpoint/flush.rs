@@ -8,13 +8,12 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Endpoint;
+use super::{Endpoint, HandedOver};
 use crate::channel::{PayloadBuf, SlowReader};
-use crate::connection::{Connection, ConnectionId, Entry, Gap, State};
+use crate::connection::{Connection, ConnectionId, Entry, Gap, HandOver, State};
 use crate::fault::Fault;
-use crate::hub::{Hub, Log, Position, Stream, StreamKey, TopicId};
+use crate::hub::{Hub, Log, LogBounds, Position, Stream, StreamKey, TopicId};
 use crate::phoenix::RefBuf;
-use crate::prepared;
 use crate::socket::Socket;
 
 /// The connection's socket has failed.
@@ -72,15 +71,16 @@ impl Endpoint {
     /// waiting and calls again.
     pub fn flush(&mut self, budget: usize, now: Instant, sink: &mut impl Sink) -> bool {
         let mut left = budget;
-        // Own frames first: replies and heartbeats don't wait for a broadcast to be through.
         while left > 0 {
-            let Some(slot) = self.queued.pop_front() else { break };
-            left -= usize::from(self.flush_connection(slot, now, sink));
-        }
-        while left > 0 {
-            let Some(key) = self.hub.front_dirty() else { break };
-            if self.walk(key, &mut left, now, sink) {
-                self.hub.finish_walk();
+            // Own frames first: replies and heartbeats don't wait for a broadcast to be through.
+            if let Some(slot) = self.queued.pop_front() {
+                left -= usize::from(self.flush_connection(slot, now, sink));
+            } else if let Some(key) = self.hub.front_dirty() {
+                if self.walk(key, &mut left, now, sink) {
+                    self.hub.finish_walk();
+                }
+            } else {
+                break;
             }
         }
         while let Some(slot) = self.broken.pop() {
@@ -116,11 +116,17 @@ impl Endpoint {
             if !connection.is_free() {
                 continue;
             }
+            if matches!(connection.state, State::Session(_)) {
+                connection.queued = true;
+                self.queued.push_back(subscriber.slot);
+                continue;
+            }
             *left -= 1;
             let id = ConnectionId { slot: subscriber.slot, generation: connection.generation };
             let (sent, offered) = send_range(&stream.log, subscriber.cursor, end, id, sink);
             let Ok(taken) = sent else {
                 connection.blocked = true;
+                connection.reset = true;
                 self.broken.push(subscriber.slot);
                 continue;
             };
@@ -150,6 +156,9 @@ impl Endpoint {
         if !std::mem::take(&mut connection.queued) || connection.blocked {
             return false;
         }
+        if matches!(connection.state, State::Session(_)) {
+            return self.answer_session(slot, now, sink);
+        }
         let id = ConnectionId { slot, generation: connection.generation };
         let gathered = gather(connection, &self.hub);
         let (offered, more) = (gathered.bytes, gathered.more);
@@ -159,6 +168,7 @@ impl Endpoint {
                 Ok(taken) => taken,
                 Err(Gone) => {
                     connection.blocked = true;
+                    connection.reset = true;
                     self.broken.push(slot);
                     return true;
                 }
@@ -185,19 +195,27 @@ impl Endpoint {
         let Some(connection) = self.by_slot(id.slot) else { return };
         match &mut connection.state {
             State::WebSocket(web_socket) => web_socket.pongs_waiting = 0,
-            State::Finishing if connection.half_closed => self.free(id.slot, now),
-            State::Finishing => {
-                connection.state = State::Lingering;
+            State::Finishing { .. } if connection.half_closed => self.free(id.slot, now),
+            State::Finishing { answered } => {
+                connection.state = State::Lingering { answered: *answered };
                 sink.shutdown(id);
                 self.deadlines.set(id.slot, now, close_timeout);
             }
-            State::Http(_) | State::Lingering => {}
+            State::HandingOver(hand_over) => {
+                let HandOver { shard, bytes, requests, peer } = &mut **hand_over;
+                let bytes = std::mem::take(bytes);
+                let handed_over = HandedOver { id, shard: *shard, bytes, requests: *requests, peer: *peer };
+                self.connections.remove(id.slot());
+                self.deadlines.unset(id.slot);
+                self.handed_over.push_back(handed_over);
+            }
+            State::Http(_) | State::Lingering { .. } | State::Session(_) => {}
         }
     }
 
     /// Frees what no reader needs, and applies the topic's policy to those that lie too far behind.
     fn trim(&mut self, key: StreamKey, now: Instant) {
-        let log_bytes_max = self.config.limits.topic_log_bytes_max;
+        let bounds = LogBounds::of(&self.config.limits);
         let Some(stream) = self.hub.stream(key) else { return };
         if stream.log.segment_count() > 1 {
             let oldest = stream.subscribers.iter().map(|subscriber| subscriber.cursor).min();
@@ -205,7 +223,10 @@ impl Endpoint {
                 stream.log.drop_front();
             }
         }
-        let Some(start) = keep_from(stream, log_bytes_max) else { return };
+        if !stream.log.exceeds(bounds) {
+            return;
+        }
+        let start = stream.log.keep_from(bounds);
         let late: Vec<u32> = stream
             .subscribers
             .iter()
@@ -246,7 +267,7 @@ impl Endpoint {
             serializer.encode_push(&mut self.scratch, join_ref, &topic, "gap", payload.as_payload());
         let Ok(kind) = encoded else { return };
         if missed > 0 {
-            outbox.put_gap(Gap { topic: key.topic, missed, frame: prepared::frame(kind, &self.scratch) });
+            outbox.put_gap(Gap { topic: key.topic, missed, frame: key.form.wrap(kind, &self.scratch) });
         }
         if frame_end > cursor {
             let rest: Vec<u8> = stream.log.pieces(cursor, frame_end).flatten().copied().collect();
@@ -272,15 +293,6 @@ fn send_range(
     let mut gathered = Gathered::new();
     [first, second].into_iter().chain(pieces).for_each(|piece| gathered.add(piece));
     (sink.send(id, gathered.as_slices()), gathered.bytes)
-}
-
-/// The first place that a log of at most `bytes_max` keeps, if it holds more.
-fn keep_from(stream: &Stream, bytes_max: usize) -> Option<Position> {
-    if stream.log.len() <= bytes_max {
-        return None;
-    }
-    let least = stream.log.end() - bytes_max as u64;
-    Some(stream.log.segment_start_from(least))
 }
 
 /// Notes that the peer takes no more for now. While more than one topic may be written next, the frame that
@@ -323,6 +335,12 @@ fn place<'h>(socket: Option<&Socket>, hub: &'h Hub, topic: TopicId) -> Option<(&
 /// Everything that a connection is to be sent, in order.
 fn gather<'a>(connection: &'a Connection, hub: &'a Hub) -> Gathered<'a> {
     let mut gathered = Gathered::new();
+    for_each_piece(connection, hub, |piece| gathered.add(piece));
+    gathered
+}
+
+/// Visits everything that a connection is to be sent, in order.
+pub(super) fn for_each_piece<'a>(connection: &'a Connection, hub: &'a Hub, mut add: impl FnMut(&'a [u8])) {
     let socket = connection.socket();
     // Where the entries so far leave the cursors of the topics they name.
     let mut reached: Vec<(TopicId, Position)> = Vec::new();
@@ -332,32 +350,28 @@ fn gather<'a>(connection: &'a Connection, hub: &'a Hub) -> Gathered<'a> {
     if let Some(waiting) = connection.outbox.waiting() {
         let mut sent = waiting.sent;
         for entry in &waiting.entries {
-            if gathered.more {
-                return gathered;
-            }
             match entry {
-                Entry::Frame(bytes) => gathered.add(&bytes.as_slice()[std::mem::take(&mut sent)..]),
+                Entry::Frame(bytes) => add(&bytes.as_slice()[std::mem::take(&mut sent)..]),
                 Entry::Skip { topic, position } => reached.push((*topic, *position)),
                 Entry::Until { topic, position } => {
                     let Some((stream, index)) = place(socket, hub, *topic) else { continue };
                     let from = cursor_of(&reached, *topic, stream.cursor(index));
                     if from < *position {
-                        stream.log.pieces(from, *position).for_each(|piece| gathered.add(piece));
+                        stream.log.pieces(from, *position).for_each(&mut add);
                         reached.push((*topic, *position));
                     }
                 }
             }
         }
     }
-    let Some(socket) = socket else { return gathered };
+    let Some(socket) = socket else { return };
     for join in socket.joins.iter() {
         let Some((stream, index)) = place(Some(socket), hub, join.topic) else { continue };
         let from = cursor_of(&reached, join.topic, stream.cursor(index));
-        if from < stream.log.end() && !gathered.more {
-            stream.log.pieces(from, stream.log.end()).for_each(|piece| gathered.add(piece));
+        if from < stream.log.end() {
+            stream.log.pieces(from, stream.log.end()).for_each(&mut add);
         }
     }
-    gathered
 }
 
 /// Counts `taken` bytes of what [`gather`] has offered as sent.
@@ -404,7 +418,7 @@ fn advance(connection: &mut Connection, hub: &mut Hub, mut taken: usize) {
     }
 }
 
-fn subscription(connection: &Connection, topic: TopicId) -> Option<(StreamKey, u32)> {
+pub(super) fn subscription(connection: &Connection, topic: TopicId) -> Option<(StreamKey, u32)> {
     let socket = connection.socket()?;
     let join = socket.joins.by_topic(topic)?;
     Some((StreamKey { topic, form: socket.form }, join.index))

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tracing::debug;
 
 use super::Endpoint;
-use crate::connection::{Bytes, ConnectionId, Entry, State, WebSocket};
+use crate::connection::{Body, Bytes, ConnectionId, Entry, HandOver, State, WebSocket};
 use crate::http::{self, Framing, HeadError, HeadScanner, Method, Request, Response, Status, upgrade};
 use crate::phoenix::Serializer;
 use crate::prepared::WireForm;
@@ -30,7 +30,13 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 
 /// What follows an answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
+    /// The body of this request.
+    Body,
+    /// Messages of a session.
+    Parked,
+    /// The shard that has the request's session.
+    HandOff(u16),
     /// The next request on the same connection.
     Request,
     /// The WebSocket.
@@ -39,10 +45,19 @@ enum Next {
     Close,
 }
 
-/// Where a WebSocket may be opened.
+/// How far the body of a POST has come, and how many bytes it has used.
+enum BodyRead {
+    Done(usize),
+    More(usize),
+    /// The connection is ending.
+    Ending,
+}
+
+/// Where clients connect.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mount {
     Phoenix,
+    LongPoll,
     Plain,
 }
 
@@ -77,6 +92,10 @@ impl Endpoint {
             return;
         };
         keep(&mut http.buffer);
+        if http.parked.is_some() || http.body.is_some() {
+            // The poll's window or the body's time goes on.
+            return;
+        }
         let (begun, first) = (!http.buffer.is_empty(), http.requests == 0);
         if !begun {
             // An idle connection owns no buffer.
@@ -103,6 +122,30 @@ impl Endpoint {
             let full = connection.outbox.held() > limits.outbox_bytes_max;
             let State::Http(http) = &mut connection.state else { return bytes.len() };
             let unread = &bytes[used..];
+            if http.parked.is_some() {
+                // The next request has its turn when the poll is answered.
+                if unread.len() > limits.head_bytes_max {
+                    self.finish(id.slot, now);
+                    return bytes.len();
+                }
+                return used;
+            }
+            if let Some(body) = http.body.take() {
+                match self.read_body(id, body, unread, now) {
+                    BodyRead::Done(consumed) => used += consumed,
+                    BodyRead::More(consumed) => return used + consumed,
+                    BodyRead::Ending => return bytes.len(),
+                }
+                continue;
+            }
+            if unread.is_empty() {
+                return used;
+            }
+            if let Some(session) = http.answered.take() {
+                // A client that asks for more has read the answer before.
+                self.settle_answer(session, id, true);
+                continue;
+            }
             let head = match http.scanner.find(unread, &limits) {
                 Ok(Some(len)) => &unread[..len],
                 Ok(None) => return used,
@@ -117,13 +160,19 @@ impl Endpoint {
                 self.finish(id.slot, now);
                 return bytes.len();
             }
-            used += head.len();
+            let head_len = head.len();
+            used += head_len;
             let next = match http::parse_head(head, &limits) {
                 Ok(request) => self.answer(id, &request, last, now),
                 Err(error) => return self.refuse(id, error, now, bytes.len()),
             };
             match next {
-                Next::Request => {}
+                Next::Request | Next::Parked | Next::Body => {}
+                Next::HandOff(shard) => {
+                    let whole = used - head_len;
+                    self.hand_over(id, shard, bytes[whole..].to_vec());
+                    return bytes.len();
+                }
                 Next::Close => {
                     self.finish(id.slot, now);
                     return bytes.len();
@@ -136,6 +185,43 @@ impl Endpoint {
         }
     }
 
+    /// Reads on in the body of a POST.
+    fn read_body(&mut self, id: ConnectionId, mut body: Box<Body>, unread: &[u8], now: Instant) -> BodyRead {
+        let progress = match body.decoder.decode(unread, &mut body.bytes) {
+            Ok(progress) => progress,
+            Err(error) => {
+                self.refuse_post(id, error.status(), error.reason());
+                self.finish(id.slot, now);
+                return BodyRead::Ending;
+            }
+        };
+        if !progress.done {
+            if let Some(State::Http(http)) = self.connection(id).map(|connection| &mut connection.state) {
+                http.body = Some(body);
+            }
+            return BodyRead::More(progress.consumed);
+        }
+        match self.handle_post(id, &body, now) {
+            Next::Request => BodyRead::Done(progress.consumed),
+            _ => {
+                self.finish(id.slot, now);
+                BodyRead::Ending
+            }
+        }
+    }
+
+    /// Gives a connection over to the shard that has its session, as soon as its earlier answers are written.
+    fn hand_over(&mut self, id: ConnectionId, shard: u16, bytes: Vec<u8>) {
+        let Some(connection) = self.connection(id) else { return };
+        let State::Http(http) = &connection.state else { return };
+        // The request is counted where it is answered.
+        let (requests, peer) = (http.requests - 1, http.peer);
+        connection.state = State::HandingOver(Box::new(HandOver { shard, bytes, requests, peer }));
+        self.stats.handed_over += 1;
+        self.stats.http_requests -= 1;
+        self.queue(id.slot);
+    }
+
     /// Answers what is no request; where the next one would begin is unknown then.
     fn refuse(&mut self, id: ConnectionId, error: HeadError, now: Instant, used: usize) -> usize {
         debug!(slot = id.slot, ?error, "refusing a request");
@@ -146,7 +232,13 @@ impl Endpoint {
         used
     }
 
-    fn respond(&mut self, id: ConnectionId, response: &Response<'_>, keep_alive: bool, head_only: bool) {
+    pub(super) fn respond(
+        &mut self,
+        id: ConnectionId,
+        response: &Response<'_>,
+        keep_alive: bool,
+        head_only: bool,
+    ) {
         let mut bytes = Vec::new();
         response.write(&mut bytes, keep_alive, head_only);
         self.queue_bytes(id.slot, Bytes::Owned(bytes.into_boxed_slice()));
@@ -160,6 +252,7 @@ impl Endpoint {
         let next = if keep_alive { Next::Request } else { Next::Close };
         if let Some(mount) = self.mount(request.path) {
             return match request.method {
+                _ if mount == Mount::LongPoll => self.answer_long_poll(id, request, keep_alive, now),
                 Method::Get => self.answer_upgrade(id, request, mount, keep_alive, now),
                 _ => self.answer_wrong_method(id, request, "GET", keep_alive),
             };
@@ -185,8 +278,10 @@ impl Endpoint {
     fn mount(&self, path: &str) -> Option<Mount> {
         // Phoenix tolerates one trailing slash.
         let path = path.strip_suffix('/').unwrap_or(path);
-        if path.strip_prefix(&*self.config.socket_path) == Some("/websocket") {
-            return Some(Mount::Phoenix);
+        match path.strip_prefix(&*self.config.socket_path) {
+            Some("/websocket") => return Some(Mount::Phoenix),
+            Some("/longpoll") => return Some(Mount::LongPoll),
+            _ => {}
         }
         let plain = self.config.plain.as_ref()?;
         (path == plain.0.strip_suffix('/').unwrap_or(&plain.0)).then_some(Mount::Plain)
@@ -231,7 +326,7 @@ impl Endpoint {
     ) -> Next {
         let next = if keep_alive { Next::Request } else { Next::Close };
         let serializer = match mount {
-            Mount::Plain => Some(Serializer::V2),
+            Mount::Plain | Mount::LongPoll => Some(Serializer::V2),
             Mount::Phoenix => match http::query::last(request.query, "vsn") {
                 Ok(vsn) => Serializer::from_vsn(vsn.as_deref()),
                 Err(error) => {

@@ -10,10 +10,12 @@ mod dispatch;
 mod ending;
 mod flush;
 mod http;
+mod longpoll;
 mod timers;
 mod web_socket;
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,6 +26,7 @@ use crate::channel::{Action, Post, Router, SocketKey};
 use crate::connection::{Bytes, Connection, Entry, State};
 use crate::hub::{Hub, StreamKey};
 use crate::limits::Limits;
+use crate::longpoll::TokenKey;
 use crate::stats::Stats;
 
 pub use crate::connection::ConnectionId;
@@ -41,7 +44,7 @@ pub struct Config {
     pub limits: Arc<Limits>,
     /// The channels.
     pub router: Arc<Router>,
-    /// Where the socket is mounted; the WebSocket is at `<path>/websocket`.
+    /// Where the socket is mounted; the WebSocket is at `<path>/websocket`, long-poll at `<path>/longpoll`.
     pub socket_path: Arc<str>,
     /// Static pages.
     pub pages: Arc<[Page]>,
@@ -63,10 +66,27 @@ impl Config {
     }
 }
 
+/// A connection on its way to another shard of the node.
+#[derive(Debug)]
+pub struct HandedOver {
+    /// What it was called where it comes from.
+    pub id: ConnectionId,
+    /// The shard that has its session.
+    pub shard: u16,
+    bytes: Vec<u8>,
+    requests: usize,
+    peer: IpAddr,
+}
+
 /// One shard's logic.
 pub struct Endpoint {
     config: Config,
     shard: u16,
+    /// Shards of the node.
+    shards: u16,
+    token_key: TokenKey,
+    /// Sessions by the address that has opened them.
+    session_peers: HashMap<IpAddr, usize>,
     connections: Slab<Connection>,
     generation: u32,
     join_serial: u32,
@@ -79,6 +99,9 @@ pub struct Endpoint {
     /// Connections with something to write besides their topics.
     queued: VecDeque<u32>,
     closed: VecDeque<ConnectionId>,
+    handed_over: VecDeque<HandedOver>,
+    /// Connections with requests that came while a poll waited, which has been answered.
+    resumed: Vec<ConnectionId>,
     work: VecDeque<Work>,
     /// Connections whose sockets failed while the flush walked over them.
     broken: Vec<u32>,
@@ -92,12 +115,17 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The shard number `shard` of the broker's node. `now` is the beginning of its time.
+    /// The shard number `shard` of the broker's node. `seed` is 256 random bits, the same for all shards of
+    /// the node and for no other; the tokens of sessions are signed with it. `now` is the beginning of the
+    /// shard's time.
     #[must_use]
-    pub fn new(config: Config, broker: &Arc<Broker>, shard: u16, now: Instant) -> Self {
+    pub fn new(config: Config, broker: &Arc<Broker>, shard: u16, seed: &[u8; 32], now: Instant) -> Self {
         Self {
             config,
             shard,
+            shards: broker.shards(),
+            token_key: TokenKey::new(seed),
+            session_peers: HashMap::new(),
             connections: Slab::new(),
             generation: 0,
             join_serial: 0,
@@ -108,6 +136,8 @@ impl Endpoint {
             stalls: HashMap::new(),
             queued: VecDeque::new(),
             closed: VecDeque::new(),
+            handed_over: VecDeque::new(),
+            resumed: Vec::new(),
             work: VecDeque::new(),
             broken: Vec::new(),
             scratch: Vec::new(),
@@ -119,7 +149,21 @@ impl Endpoint {
     }
 
     /// A peer has connected. `None` refuses it: the caller drops the connection.
-    pub fn accept(&mut self, now: Instant) -> Option<ConnectionId> {
+    pub fn accept(&mut self, peer: IpAddr, now: Instant) -> Option<ConnectionId> {
+        let id = self.insert(peer, 0, now)?;
+        self.stats.accepted += 1;
+        Some(id)
+    }
+
+    /// A connection comes from another shard of this node, with the bytes that were read there. `None` refuses
+    /// it.
+    pub fn adopt(&mut self, handed_over: &mut HandedOver, now: Instant) -> Option<ConnectionId> {
+        let id = self.insert(handed_over.peer, handed_over.requests, now)?;
+        self.handle_read(id, &mut handed_over.bytes, now);
+        Some(id)
+    }
+
+    fn insert(&mut self, peer: IpAddr, requests: usize, now: Instant) -> Option<ConnectionId> {
         let full = self.connections.len() >= self.config.limits.connections_per_shard_max;
         if full || self.draining {
             self.stats.accept_refused += 1;
@@ -127,20 +171,22 @@ impl Endpoint {
         }
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let slot = u32::try_from(self.connections.insert(Connection::new(generation))).ok()?;
-        self.stats.accepted += 1;
-        self.deadlines.set(slot, now, self.config.limits.head_timeout);
-        Some(ConnectionId { slot, generation })
+        let entry = self.connections.vacant_entry();
+        let id = ConnectionId { slot: u32::try_from(entry.key()).ok()?, generation };
+        entry.insert(Connection::http(id, peer, requests));
+        self.deadlines.set(id.slot, now, self.config.limits.head_timeout);
+        Some(id)
     }
 
     /// Bytes have come from the peer. They may be changed in place.
     pub fn handle_read(&mut self, id: ConnectionId, bytes: &mut [u8], now: Instant) {
         self.stats.bytes_in += bytes.len() as u64;
         let Some(connection) = self.connection(id) else { return };
-        match connection.state {
+        match &mut connection.state {
             State::Http(_) => self.read_http(id, bytes, now),
             State::WebSocket(_) => self.read_web_socket(id, bytes, now),
-            State::Finishing | State::Lingering => {}
+            State::HandingOver(hand_over) => hand_over.bytes.extend_from_slice(bytes),
+            State::Finishing { .. } | State::Lingering { .. } | State::Session(_) => {}
         }
         self.run_work(now);
         self.check_invariants();
@@ -150,17 +196,18 @@ impl Endpoint {
     pub fn handle_eof(&mut self, id: ConnectionId, now: Instant) {
         let Some(connection) = self.connection(id) else { return };
         let waits = !connection.outbox.is_empty();
+        connection.half_closed = true;
         match connection.state {
+            State::Session(_) => {}
             // A client that has said all it wants to say may still read its answers.
-            State::Http(_) | State::Finishing if waits => {
-                connection.half_closed = true;
-                self.finish(id.slot, now);
-            }
+            State::Http(_) | State::Finishing { .. } if waits => self.finish(id.slot, now),
             State::WebSocket(_) => {
                 self.stats.closed_abruptly += 1;
                 self.free(id.slot, now);
             }
-            State::Http(_) | State::Finishing | State::Lingering => self.free(id.slot, now),
+            State::Http(_) | State::HandingOver(_) | State::Finishing { .. } | State::Lingering { .. } => {
+                self.free(id.slot, now);
+            }
         }
         self.run_work(now);
         self.check_invariants();
@@ -169,6 +216,7 @@ impl Endpoint {
     /// The connection has failed (a reset, or any other error of its socket).
     pub fn handle_error(&mut self, id: ConnectionId, now: Instant) {
         let Some(connection) = self.connection(id) else { return };
+        connection.reset = true;
         if matches!(connection.state, State::WebSocket(_)) {
             self.stats.closed_abruptly += 1;
         }
@@ -219,6 +267,12 @@ impl Endpoint {
         self.closed.pop_front()
     }
 
+    /// A connection that another shard of the node is to [`adopt`](Self::adopt): the caller takes its socket
+    /// there. To be called until `None` after each flush.
+    pub fn poll_handed_over(&mut self) -> Option<HandedOver> {
+        self.handed_over.pop_front()
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -250,14 +304,14 @@ impl Endpoint {
     /// Whether all connections have ended.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.connections.is_empty() && self.closed.is_empty()
+        self.connections.is_empty() && self.closed.is_empty() && self.handed_over.is_empty()
     }
 
     /// What has been counted, and what there is now.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats {
-            connections: self.connections.len() as u64,
+            connections: self.connections.len() as u64 - self.stats.sessions,
             topics: self.hub.topic_count() as u64,
             broadcasts_refused: if self.shard == 0 { self.inbox.broker().refused() } else { 0 },
             ..self.stats
@@ -286,6 +340,7 @@ impl Endpoint {
             self.queued = VecDeque::new();
             self.scratch = Vec::new();
             self.broken = Vec::new();
+            self.session_peers = HashMap::new();
         }
     }
 
@@ -319,9 +374,15 @@ impl Endpoint {
     /// Queues bytes for one connection behind all that its topics hold for it so far.
     fn queue_bytes(&mut self, slot: u32, bytes: Bytes) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
-        if let State::WebSocket(web_socket) = &connection.state {
-            let form = web_socket.socket.form;
-            for join in web_socket.socket.joins.iter() {
+        // The state alone is looked into, since the outbox is changed meanwhile.
+        let socket = match &connection.state {
+            State::WebSocket(web_socket) => Some(&web_socket.socket),
+            State::Session(session) => Some(&session.socket),
+            _ => None,
+        };
+        if let Some(socket) = socket {
+            let form = socket.form;
+            for join in socket.joins.iter() {
                 let key = StreamKey { topic: join.topic, form };
                 let Some(stream) = self.hub.stream_ref(key) else { continue };
                 let position = stream.log.end();

@@ -106,10 +106,20 @@ impl Endpoint {
     fn expire(&mut self, slot: u32, now: Instant) {
         let Some(connection) = self.by_slot(slot) else { return };
         match &connection.state {
-            State::Http(http) if !http.buffer.is_empty() => {
-                self.stats.head_timeouts += 1;
+            State::Http(http) if http.parked.is_some() => {
+                if let (Some(session), Some(id)) = (http.parked, self.id(slot)) {
+                    self.expire_poll(id, session, now);
+                }
+            }
+            State::Http(http) if http.body.is_some() || !http.buffer.is_empty() => {
+                let text = if http.body.is_some() {
+                    self.stats.body_timeouts += 1;
+                    "the body did not come whole within body_timeout\n"
+                } else {
+                    self.stats.head_timeouts += 1;
+                    "the request did not come whole within head_timeout\n"
+                };
                 let mut bytes = Vec::new();
-                let text = "the request did not come whole within head_timeout\n";
                 http::Response::text(http::Status::RequestTimeout, text).write(&mut bytes, false, false);
                 self.queue_bytes(slot, Bytes::Owned(bytes.into()));
                 self.finish(slot, now);
@@ -128,7 +138,11 @@ impl Endpoint {
                 self.stats.head_timeouts += u64::from(http.requests == 0);
                 self.free(slot, now);
             }
-            State::Finishing | State::Lingering => self.free(slot, now),
+            State::Session(_) => {
+                self.stats.sessions_expired += 1;
+                self.free(slot, now);
+            }
+            State::HandingOver(_) | State::Finishing { .. } | State::Lingering { .. } => self.free(slot, now),
         }
     }
 

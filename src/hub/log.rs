@@ -2,15 +2,31 @@
 
 use std::collections::VecDeque;
 
+use crate::limits::Limits;
+
 /// A place in a log: the number of bytes appended before it since the log began. It may lie inside a frame.
 pub(crate) type Position = u64;
 
-/// Bytes of a segment that is not made for one large frame, of a log that is to hold at most `log_bytes_max`.
-///
-/// What falls out of a log falls out by segments: with eight of them at least, a reader that is pushed out
-/// finds most of the log still there.
-fn segment_bytes(log_bytes_max: usize) -> usize {
-    (log_bytes_max / 8).min(SEGMENT_BYTES)
+/// How much a log may hold for those that are behind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogBounds {
+    pub(crate) bytes_max: usize,
+    pub(crate) messages_max: usize,
+}
+
+impl LogBounds {
+    pub(crate) fn of(limits: &Limits) -> Self {
+        Self { bytes_max: limits.topic_log_bytes_max, messages_max: limits.topic_log_messages_max }
+    }
+
+    /// Whether a segment that is not made for one large frame has room for a further frame.
+    ///
+    /// What falls out of a log falls out by segments: with eight of them at least, a reader that is pushed
+    /// out finds most of the log still there.
+    fn has_room(self, segment: &Segment, frame: &[u8]) -> bool {
+        segment.bytes.len() + frame.len() <= (self.bytes_max / 8).min(SEGMENT_BYTES)
+            && segment.frame_ends.len() < self.messages_max.div_ceil(8)
+    }
 }
 
 /// The most of it: large enough to be one write, small enough to be given back soon.
@@ -24,6 +40,7 @@ const SEGMENT_BYTES: usize = 32 * 1024;
 pub(crate) struct Log {
     segments: VecDeque<Segment>,
     end: Position,
+    messages: usize,
 }
 
 #[derive(Debug)]
@@ -76,11 +93,15 @@ impl Log {
         self.segments.len()
     }
 
-    /// Appends a whole frame to a log that is to hold at most `log_bytes_max`.
-    pub(crate) fn append(&mut self, frame: &[u8], log_bytes_max: usize) {
-        let segment_bytes = segment_bytes(log_bytes_max);
-        let fits = |segment: &Segment| segment.bytes.len() + frame.len() <= segment_bytes;
-        if !self.segments.back().is_some_and(fits) {
+    /// Whether more is held than the bounds allow.
+    pub(crate) fn exceeds(&self, bounds: LogBounds) -> bool {
+        self.len() > bounds.bytes_max || self.messages > bounds.messages_max
+    }
+
+    /// Appends a whole frame.
+    pub(crate) fn append(&mut self, frame: &[u8], bounds: LogBounds) {
+        self.messages += 1;
+        if !self.segments.back().is_some_and(|segment| bounds.has_room(segment, frame)) {
             self.segments.push_back(Segment {
                 start: self.end,
                 bytes: Vec::with_capacity(frame.len()),
@@ -97,11 +118,14 @@ impl Log {
     /// Forgets everything; places stay valid as numbers.
     pub(crate) fn clear(&mut self) {
         self.segments = VecDeque::new();
+        self.messages = 0;
     }
 
     /// Forgets the oldest segment.
     pub(crate) fn drop_front(&mut self) {
-        self.segments.pop_front();
+        if let Some(segment) = self.segments.pop_front() {
+            self.messages -= segment.frame_ends.len();
+        }
         if self.segments.is_empty() {
             self.clear();
         }
@@ -112,10 +136,16 @@ impl Log {
         self.segments.front().map_or(self.end, Segment::end)
     }
 
-    /// The start of the first segment at or behind `position`; the end if there is none.
-    pub(crate) fn segment_start_from(&self, position: Position) -> Position {
-        let index = self.segments.partition_point(|segment| segment.start < position);
-        self.segments.get(index).map_or(self.end, |segment| segment.start)
+    /// The first place that the bounds allow to keep: the start of a segment, or the end.
+    pub(crate) fn keep_from(&self, bounds: LogBounds) -> Position {
+        let mut messages = self.messages;
+        for segment in &self.segments {
+            if self.end - segment.start <= bounds.bytes_max as u64 && messages <= bounds.messages_max {
+                return segment.start;
+            }
+            messages -= segment.frame_ends.len();
+        }
+        self.end
     }
 
     /// The bytes between two places that are held, in contiguous pieces.
@@ -155,12 +185,12 @@ impl Log {
 mod tests {
     use super::*;
 
-    const LOG_BYTES_MAX: usize = 8 * SEGMENT_BYTES;
+    const BOUNDS: LogBounds = LogBounds { bytes_max: 8 * SEGMENT_BYTES, messages_max: 1000 };
 
     fn log(frames: &[usize]) -> Log {
         let mut log = Log::default();
         for (index, len) in frames.iter().enumerate() {
-            log.append(&vec![u8::try_from(index).unwrap(); *len], LOG_BYTES_MAX);
+            log.append(&vec![u8::try_from(index).unwrap(); *len], BOUNDS);
         }
         log
     }
@@ -190,9 +220,22 @@ mod tests {
     #[test]
     fn a_small_log_has_small_segments() {
         let mut log = Log::default();
-        (0..64).for_each(|_| log.append(&[0; 100], 4096));
+        let bounds = LogBounds { bytes_max: 4096, ..BOUNDS };
+        (0..64).for_each(|_| log.append(&[0; 100], bounds));
         assert_eq!(log.segment_count(), 64 / 5 + 1);
-        assert_eq!(log.segment_start_from(log.end() - 4096), 2500);
+        assert!(log.exceeds(bounds));
+        assert_eq!(log.keep_from(bounds), 2500);
+    }
+
+    #[test]
+    fn a_log_of_few_messages_has_segments_of_few_messages() {
+        let mut log = Log::default();
+        let bounds = LogBounds { messages_max: 16, ..BOUNDS };
+        (0..17).for_each(|_| log.append(&[0; 10], bounds));
+        assert!(log.exceeds(bounds));
+        assert_eq!(log.keep_from(bounds), 20);
+        log.drop_front();
+        assert!(!log.exceeds(bounds));
     }
 
     #[test]
@@ -229,7 +272,7 @@ mod tests {
         log.clear();
         let end = log.end();
         assert_eq!((log.start(), log.len(), end), (end, 0, 3 + SEGMENT_BYTES as u64));
-        log.append(&[9], LOG_BYTES_MAX);
+        log.append(&[9], BOUNDS);
         assert_eq!(bytes(&log, end, end + 1), [9]);
     }
 }

@@ -14,7 +14,7 @@ use slab::Slab;
 use crate::channel::RouteIndex;
 use crate::prepared::{PreparedBroadcast, WireForm};
 
-pub(crate) use log::{Log, Position};
+pub(crate) use log::{Log, LogBounds, Position};
 
 /// A topic with at least one subscriber in this shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -188,12 +188,7 @@ impl Hub {
 
     /// Appends a broadcast to the streams of its topic. The number of streams that can't carry its payload
     /// is returned.
-    pub(crate) fn append(
-        &mut self,
-        id: TopicId,
-        broadcast: &PreparedBroadcast,
-        log_bytes_max: usize,
-    ) -> usize {
+    pub(crate) fn append(&mut self, id: TopicId, broadcast: &PreparedBroadcast, bounds: LogBounds) -> usize {
         let mut unencodable = 0;
         for form in WireForm::ALL {
             let key = StreamKey { topic: id, form };
@@ -204,9 +199,9 @@ impl Hub {
                 unencodable += 1;
                 continue;
             };
-            stream.log.append(frame, log_bytes_max);
+            stream.log.append(frame, bounds);
             stream.behind = stream.subscribers.len();
-            if stream.log.len() > log_bytes_max {
+            if stream.log.exceeds(bounds) {
                 self.backlogged = true;
             }
             self.mark_dirty(key);

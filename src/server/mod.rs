@@ -19,11 +19,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mio::Waker;
+use mio::net::TcpStream;
 use tracing::info;
 
 use crate::broker::Broker;
 use crate::channel::{Overloaded, PayloadBuf};
-use crate::endpoint::Config;
+use crate::endpoint::{Config, HandedOver};
 use crate::stats::Stats;
 
 use shard::Shard;
@@ -52,7 +53,14 @@ impl ServerConfig {
 /// What the handle asks of a shard's thread.
 enum Control {
     Stats(Sender<Stats>),
-    Drain { deadline: Instant },
+    Drain {
+        deadline: Instant,
+    },
+    /// A connection comes from another shard.
+    Adopt {
+        stream: TcpStream,
+        handed_over: HandedOver,
+    },
 }
 
 /// The handle's side of a shard.
@@ -114,17 +122,20 @@ impl Server {
             Box::new(move || drop(waker.wake())) as Box<dyn Fn() + Send + Sync>
         });
         let broker = Broker::new(limits, wakes.collect());
-        let remotes =
+        let remotes: Arc<[Remote]> =
             shards.iter().map(|shard| Remote { control: shard.control(), waker: shard.waker() }).collect();
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(io::Error::other)?;
         let mut threads = Vec::with_capacity(shards.len());
         let (farewell, ended) = channel();
         for (number, shard) in (0u16..).zip(shards) {
             let (endpoint, broker) = (config.endpoint.clone(), Arc::clone(&broker));
             let thread = std::thread::Builder::new().name(format!("hailer-shard-{number}"));
             let farewell = Farewell(farewell.clone());
+            let remotes = Arc::clone(&remotes);
             threads.push(thread.spawn(move || {
                 let _farewell = farewell;
-                shard.run(endpoint, &broker, number)
+                shard.run(endpoint, &broker, number, &seed, remotes)
             })?);
         }
         info!(%address, shards = threads.len(), "listening");

@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
-use mio::net::TcpListener;
+use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use tracing::{error, info, warn};
 
-use super::Control;
 use super::streams::{Received, Streams};
+use super::{Control, Remote};
 use crate::broker::Broker;
-use crate::endpoint::{Config, ConnectionId, Endpoint};
+use crate::endpoint::{Config, ConnectionId, Endpoint, HandedOver};
 use crate::limits::Limits;
 use crate::stats::Stats;
 
@@ -54,14 +54,22 @@ impl Shard {
     }
 
     /// Runs until it is drained; what it has counted is returned.
-    pub(super) fn run(self, config: Config, broker: &Arc<Broker>, number: u16) -> io::Result<Stats> {
-        let endpoint = Endpoint::new(config, broker, number, Instant::now());
+    pub(super) fn run(
+        self,
+        config: Config,
+        broker: &Arc<Broker>,
+        number: u16,
+        seed: &[u8; 32],
+        remotes: Arc<[Remote]>,
+    ) -> io::Result<Stats> {
+        let endpoint = Endpoint::new(config, broker, number, seed, Instant::now());
         let mut running = Running {
             poll: self.poll,
             control: self.control,
             listener: Some(self.listener),
             limits: self.limits,
             endpoint,
+            remotes,
             streams: Streams::default(),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             readable: VecDeque::new(),
@@ -93,6 +101,8 @@ struct Running {
     listener: Option<TcpListener>,
     limits: Arc<Limits>,
     endpoint: Endpoint,
+    /// All shards of the server, by number.
+    remotes: Arc<[Remote]>,
     streams: Streams,
     buffer: Box<[u8]>,
     /// Connections that may have bytes to read: their edge has come, and comes only once.
@@ -125,6 +135,7 @@ impl Running {
             more |= self.read(now);
             self.endpoint.handle_timeout(now);
             more |= self.endpoint.flush(self.limits.writes_per_turn, now, &mut self.streams);
+            self.hand_over();
             self.close();
             if self.drain_deadline.is_some_and(|deadline| self.endpoint.is_drained() || now >= deadline) {
                 return Ok(());
@@ -166,6 +177,7 @@ impl Running {
                     // Whoever asked may have stopped waiting.
                     let _ = sender.send(self.endpoint.stats());
                 }
+                Control::Adopt { stream, handed_over } => self.adopt(stream, handed_over, now),
                 Control::Drain { deadline } => {
                     if let Some(mut listener) = self.listener.take() {
                         let _ = self.poll.registry().deregister(&mut listener);
@@ -189,8 +201,8 @@ impl Running {
         let Some(listener) = &self.listener else { return Ok(false) };
         for _ in 0..self.limits.accepts_per_turn {
             match listener.accept() {
-                Ok((mut stream, _)) => {
-                    let Some(id) = self.endpoint.accept(now) else { continue };
+                Ok((mut stream, peer)) => {
+                    let Some(id) = self.endpoint.accept(peer.ip(), now) else { continue };
                     let token = Token(usize::try_from(id.to_bits()).map_err(io::Error::other)?);
                     let interest = Interest::READABLE | Interest::WRITABLE;
                     match self.poll.registry().register(&mut stream, token, interest) {
@@ -263,6 +275,35 @@ impl Running {
             }
         }
         true
+    }
+
+    /// Takes over a connection whose session is here.
+    fn adopt(&mut self, mut stream: TcpStream, mut handed_over: HandedOver, now: Instant) {
+        self.close();
+        let Some(id) = self.endpoint.adopt(&mut handed_over, now) else { return };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registered = usize::try_from(id.to_bits())
+            .map_err(io::Error::other)
+            .and_then(|token| self.poll.registry().register(&mut stream, Token(token), interest));
+        match registered {
+            Ok(()) => self.streams.insert(id, stream),
+            Err(_) => {
+                self.endpoint.handle_error(id, now);
+                while self.endpoint.poll_closed().is_some() {}
+            }
+        }
+    }
+
+    /// Gives connections away whose sessions other shards have.
+    fn hand_over(&mut self) {
+        while let Some(handed_over) = self.endpoint.poll_handed_over() {
+            let Some(mut stream) = self.streams.take(handed_over.id) else { continue };
+            // The other shard registers it anew, so it must be gone here; a failure would show there.
+            let _ = self.poll.registry().deregister(&mut stream);
+            if let Some(remote) = self.remotes.get(usize::from(handed_over.shard)) {
+                remote.send(Control::Adopt { stream, handed_over });
+            }
+        }
     }
 
     /// Closes the sockets of connections that have ended.

@@ -29,6 +29,11 @@ impl Streams {
         self.0[id.slot()] = Some(stream);
     }
 
+    /// Takes the socket out, to be given to another shard.
+    pub(super) fn take(&mut self, id: ConnectionId) -> Option<TcpStream> {
+        self.0.get_mut(id.slot())?.take()
+    }
+
     /// Closes the socket.
     pub(super) fn remove(&mut self, id: ConnectionId) {
         if let Some(place) = self.0.get_mut(id.slot()) {

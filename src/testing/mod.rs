@@ -21,9 +21,11 @@
 //! # Ok::<(), hailer::channel::PatternError>(())
 //! ```
 
+mod longpoll;
 mod shard;
 mod wire;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,17 +33,23 @@ use serde_json::{Value, json};
 
 use crate::broker::Broker;
 use crate::channel::{Overloaded, PayloadBuf, Router};
-use crate::endpoint::{Config, ConnectionId, Endpoint};
+use crate::endpoint::{Config, ConnectionId, Endpoint, HandedOver};
 use crate::limits::Limits;
 use crate::phoenix::{Serializer, events};
 use crate::stats::Stats;
 
+use longpoll::LongPoll;
 use shard::Shard;
 use wire::Peer;
 pub use wire::{Frame, read_frames, upgrade_request, write_masked};
 
 /// Turns after which a loop that is still busy is taken to be busy for ever.
 const TURNS_MAX: usize = 1_000_000;
+
+/// What a node's random bits are here: nothing is secret in memory.
+const SEED: [u8; 32] = [7; 32];
+/// Where all clients come from.
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A client of a [`TestServer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -78,6 +86,7 @@ struct Client {
     next_ref: u64,
     inbox: Vec<Received>,
     closed: Option<Closed>,
+    long_poll: Option<LongPoll>,
 }
 
 /// One node in memory.
@@ -106,7 +115,7 @@ impl TestServer {
         let wakes: Vec<_> = (0..shards).map(|_| shard::Wake::default()).collect();
         let broker = Broker::new(&config.limits, wakes.iter().map(shard::Wake::caller).collect());
         let shards = (0..shards).zip(wakes).map(|(number, wake)| {
-            Shard::new(Endpoint::new(config.clone(), &broker, number, now), wake, &config.limits)
+            Shard::new(Endpoint::new(config.clone(), &broker, number, &SEED, now), wake, &config.limits)
         });
         Self {
             shards: shards.collect(),
@@ -163,7 +172,7 @@ impl TestServer {
     pub fn try_open(&mut self) -> Option<ClientId> {
         let number = self.clients.len() % self.shards.len();
         let shard = &mut self.shards[number];
-        let id = shard.endpoint.accept(self.now)?;
+        let id = shard.endpoint.accept(ADDRESS, self.now)?;
         let peer = shard.wire.open(id);
         self.clients.push(Client {
             shard: number,
@@ -172,6 +181,7 @@ impl TestServer {
             next_ref: 1,
             inbox: Vec::new(),
             closed: None,
+            long_poll: None,
         });
         Some(ClientId(self.clients.len() - 1))
     }
@@ -226,6 +236,9 @@ impl TestServer {
 
     /// Sends a text message of any content.
     pub fn send_text(&mut self, client: ClientId, text: &str) {
+        if self.token(client).is_some() {
+            return self.post_text(client, text);
+        }
         let mut bytes = Vec::new();
         write_masked(&mut bytes, 0x1, true, text.as_bytes());
         self.send_bytes(client, &bytes);
@@ -233,6 +246,9 @@ impl TestServer {
 
     /// Sends a binary message of any content.
     pub fn send_binary(&mut self, client: ClientId, data: &[u8]) {
+        if self.token(client).is_some() {
+            return self.post_binary(client, data);
+        }
         let mut bytes = Vec::new();
         write_masked(&mut bytes, 0x2, true, data);
         self.send_bytes(client, &bytes);
@@ -347,6 +363,17 @@ impl TestServer {
         self.settle();
     }
 
+    /// Breaks the connection, and has the server learn of it at once.
+    pub fn reset(&mut self, client: ClientId) {
+        self.cut(client);
+        let id = self.peer(client).id;
+        let now = self.now;
+        let shard = &mut self.shards[self.clients[client.0].shard];
+        shard.begin(now);
+        shard.endpoint.handle_error(id, now);
+        self.settle();
+    }
+
     /// Breaks the connection, as a reset does. The server learns of it when it next writes.
     pub fn cut(&mut self, client: ClientId) {
         self.peer_mut(client).cut = true;
@@ -417,7 +444,28 @@ impl TestServer {
     pub fn turn(&mut self) -> bool {
         let now = self.now;
         self.shards.iter_mut().for_each(|shard| shard.end(now));
+        for shard in 0..self.shards.len() {
+            while let Some(handed_over) = self.shards[shard].endpoint.poll_handed_over() {
+                self.hand_over(shard, handed_over);
+            }
+        }
         self.shards.iter().any(Shard::is_awake)
+    }
+
+    /// Takes a connection to the shard that has its session.
+    fn hand_over(&mut self, from: usize, mut handed_over: HandedOver) {
+        let (now, to) = (self.now, usize::from(handed_over.shard));
+        let Some((old, peer)) = self.shards[from].wire.take(handed_over.id) else { return };
+        let shard = &mut self.shards[to];
+        shard.begin(now);
+        shard.stir();
+        let Some(id) = shard.endpoint.adopt(&mut handed_over, now) else { return };
+        let new = shard.wire.adopt(id, peer);
+        for client in &mut self.clients {
+            if (client.shard, client.peer) == (from, old) {
+                (client.shard, client.peer) = (to, new);
+            }
+        }
     }
 
     /// The counters of all shards, added up.
@@ -465,6 +513,9 @@ impl TestServer {
 
     /// Reads whole frames from the bytes that have come.
     fn read(&mut self, client: ClientId) {
+        if self.token(client).is_some() {
+            return self.read_answers(client);
+        }
         let bytes = std::mem::take(&mut self.peer_mut(client).received);
         let (frames, used) = read_frames(&bytes);
         self.peer_mut(client).received = bytes[used..].to_vec();

@@ -60,6 +60,11 @@ impl Shard {
         self.begun = false;
     }
 
+    /// Has the loop take a further turn.
+    pub(super) fn stir(&mut self) {
+        self.more = true;
+    }
+
     /// Whether the loop goes on without waiting.
     pub(super) fn is_awake(&self) -> bool {
         self.more || self.wake.0.load(Ordering::Acquire)

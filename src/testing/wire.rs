@@ -53,6 +53,20 @@ impl Wire {
         self.peers.len() - 1
     }
 
+    /// Takes a connection out: where it stood, and its end.
+    pub(super) fn take(&mut self, id: ConnectionId) -> Option<(usize, Peer)> {
+        let index = self.by_id.remove(&id)?;
+        let gone = Peer { received: Vec::new(), gone: true, ..self.peers[index] };
+        Some((index, std::mem::replace(&mut self.peers[index], gone)))
+    }
+
+    /// Puts in a connection that comes from another shard: where it stands.
+    pub(super) fn adopt(&mut self, id: ConnectionId, peer: Peer) -> usize {
+        self.peers.push(Peer { id, ..peer });
+        self.by_id.insert(id, self.peers.len() - 1);
+        self.peers.len() - 1
+    }
+
     pub(super) fn peer(&self, index: usize) -> &Peer {
         &self.peers[index]
     }

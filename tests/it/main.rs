@@ -5,4 +5,5 @@
 
 mod corpus;
 mod endpoint;
+mod longpoll;
 mod symptoms;

@@ -50,7 +50,7 @@ fn mail_behind_the_last_piece_that_was_taken_waited_for_another_event() {
     let counter = Arc::clone(&wakes);
     let broker = Broker::new(&Limits::default(), vec![Box::new(move || _ = counter.fetch_add(1, Relaxed))]);
     let now = Instant::now();
-    let mut shard = Endpoint::new(Config::new(Router::new()), &broker, 0, now);
+    let mut shard = Endpoint::new(Config::new(Router::new()), &broker, 0, &[0; 32], now);
     let publish = || broker.broadcast("t", "e", PayloadBuf::empty()).unwrap();
 
     publish();

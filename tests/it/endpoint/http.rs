@@ -274,7 +274,6 @@ fn other_paths_and_methods_are_refused() {
         "/",
         "/socket",
         "/socket/",
-        "/socket/longpoll",
         "/socket/websocket//",
         "//socket/websocket",
         "/Socket/websocket",

@@ -1,0 +1,275 @@
+//! Sessions on long-poll, in memory and on virtual time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hailer::channel::Router;
+use hailer::endpoint::Config;
+use hailer::limits::Limits;
+use hailer::notification::Notification;
+use hailer::phoenix::Serializer;
+use hailer::testing::{ClientId, TestServer};
+use serde_json::{Value, json};
+
+const BOTH: [Serializer; 2] = [Serializer::V1, Serializer::V2];
+const LOBBY: &str = "room:lobby";
+
+fn server_with(shards: u16, limits: &[(&str, &str)]) -> TestServer {
+    let mut bounds = Limits::default();
+    limits.iter().for_each(|(name, value)| bounds.set(name, value).unwrap());
+    let router = Router::new().channel("room:*".parse().unwrap(), Notification);
+    TestServer::with_config(&Config { limits: Arc::new(bounds), ..Config::new(router) }, shards)
+}
+
+fn bodies(server: &mut TestServer, client: ClientId) -> Vec<Value> {
+    let payloads = server.received_event(client, "new_msg");
+    payloads.into_iter().map(|mut payload| payload["body"].take()).collect()
+}
+
+fn joined(server: &mut TestServer, serializer: Serializer) -> ClientId {
+    let client = server.connect_long_poll(serializer);
+    assert_eq!(server.join(client, LOBBY, json!({})), json!({"status": "ok", "response": {}}));
+    client
+}
+
+fn publish(server: &mut TestServer, body: impl Into<Value>) {
+    server.broadcast(LOBBY, "new_msg", json!({"body": body.into()})).unwrap();
+}
+
+#[test]
+fn a_session_joins_pushes_and_hears_on_any_shard() {
+    for serializer in BOTH {
+        for shards in [1, 4] {
+            let mut server = server_with(shards, &[]);
+            let clients: Vec<_> = (0..8).map(|_| joined(&mut server, serializer)).collect();
+            server.push(clients[3], LOBBY, "new_msg", json!({"body": "a \"b\" \\ ü\n", "other": 1}));
+            for client in &clients {
+                assert_eq!(bodies(&mut server, *client), ["a \"b\" \\ ü\n"]);
+            }
+            assert_eq!(server.stats().handed_over > 0, shards > 1, "{:?}", server.stats());
+            let reply = server.leave(clients[0], LOBBY);
+            assert_eq!(reply, json!({"status": "ok", "response": {}}));
+            publish(&mut server, 2);
+            assert_eq!(bodies(&mut server, clients[0]), [] as [Value; 0]);
+            assert_eq!(bodies(&mut server, clients[1]), [2]);
+        }
+    }
+}
+
+#[test]
+fn both_transports_share_a_room() {
+    let mut server = server_with(2, &[]);
+    let poller = joined(&mut server, Serializer::V2);
+    let socket = server.connect();
+    server.join(socket, LOBBY, json!({}));
+    for number in 0..20 {
+        server.push(if number % 2 == 0 { poller } else { socket }, LOBBY, "new_msg", json!({"body": number}));
+    }
+    let expected: Vec<_> = (0..20).map(Value::from).collect();
+    assert_eq!(bodies(&mut server, poller), expected);
+    assert_eq!(bodies(&mut server, socket), expected);
+}
+
+#[test]
+fn what_came_between_two_polls_is_one_answer_in_order() {
+    let mut server = server_with(1, &[]);
+    let client = joined(&mut server, Serializer::V2);
+    for number in 0..50 {
+        server.publish(LOBBY, "new_msg", json!({"body": number})).unwrap();
+    }
+    let before = server.writes(client);
+    server.settle();
+    assert_eq!(server.writes(client), before + 1);
+    assert_eq!(bodies(&mut server, client), (0..50).map(Value::from).collect::<Vec<_>>());
+}
+
+/// An answer cut at every byte is carried again by the next poll, and nothing else is.
+#[test]
+fn an_answer_whose_connection_broke_is_carried_again() {
+    for cut_at in (0..600).step_by(7) {
+        let mut server = server_with(1, &[]);
+        let client = joined(&mut server, Serializer::V2);
+        publish(&mut server, 0);
+        assert_eq!(bodies(&mut server, client), [0]);
+        server.set_window(client, Some(cut_at));
+        publish(&mut server, 1);
+        publish(&mut server, 2);
+        if !bodies(&mut server, client).is_empty() {
+            // The window was wide enough for the whole answer.
+            assert!(cut_at > 200, "cut at {cut_at}");
+            continue;
+        }
+        server.reset(client);
+        server.take_bytes(client);
+        publish(&mut server, 3);
+        server.poll(client);
+        assert_eq!(bodies(&mut server, client), [1, 2, 3], "cut at {cut_at}");
+        assert_eq!(server.stats().answers_repeated, 1);
+        publish(&mut server, 4);
+        assert_eq!(bodies(&mut server, client), [4]);
+    }
+}
+
+#[test]
+fn a_reset_after_the_answer_was_written_repeats_it() {
+    let mut server = server_with(1, &[]);
+    let client = joined(&mut server, Serializer::V2);
+    server.received(client);
+    publish(&mut server, 1);
+    // The answer lies in the client's kernel, unread, when the client dies.
+    server.take_bytes(client);
+    server.reset(client);
+    server.poll(client);
+    assert_eq!(bodies(&mut server, client), [1]);
+}
+
+#[test]
+fn an_answer_that_was_read_is_never_repeated() {
+    let mut server = server_with(1, &[]);
+    let client = joined(&mut server, Serializer::V2);
+    server.received(client);
+    publish(&mut server, 1);
+    // A clean end says that the client has read everything; the next poll comes on a new connection.
+    assert_eq!(bodies(&mut server, client), [1]);
+    server.hang_up(client);
+    publish(&mut server, 2);
+    server.poll(client);
+    assert_eq!(bodies(&mut server, client), [2]);
+    assert_eq!(server.stats().answers_repeated, 0);
+}
+
+#[test]
+fn a_message_that_finds_the_poll_gone_waits_for_the_next() {
+    let mut server = server_with(1, &[]);
+    let client = joined(&mut server, Serializer::V2);
+    server.received(client);
+    server.hang_up(client);
+    publish(&mut server, 1);
+    publish(&mut server, 2);
+    server.poll(client);
+    assert_eq!(bodies(&mut server, client), [1, 2]);
+    server.cut(client);
+    publish(&mut server, 3);
+    server.poll(client);
+    assert_eq!(bodies(&mut server, client), [3]);
+}
+
+#[test]
+fn a_window_without_messages_is_answered_204_and_the_session_lives() {
+    let mut server = server_with(1, &[("poll_window", "2s")]);
+    let client = joined(&mut server, Serializer::V2);
+    for _ in 0..20 {
+        server.advance(Duration::from_secs(1));
+        assert!(server.received(client).is_empty());
+    }
+    assert_eq!(server.stats().sessions, 1);
+    publish(&mut server, 1);
+    assert_eq!(bodies(&mut server, client), [1]);
+}
+
+#[test]
+fn a_session_without_polls_ends() {
+    let mut server = server_with(1, &[("poll_window", "2s")]);
+    let client = joined(&mut server, Serializer::V2);
+    server.received(client);
+    server.hang_up(client);
+    server.advance(Duration::from_millis(2900));
+    assert_eq!(server.stats().sessions, 1);
+    server.advance(Duration::from_millis(700));
+    let stats = server.stats();
+    assert_eq!((stats.sessions, stats.sessions_expired, stats.topics), (0, 1, 0));
+    server.poll(client);
+    server.received(client);
+    assert_eq!(server.closed(client).and_then(|closed| closed.code), Some(410));
+}
+
+#[test]
+fn the_newer_of_two_polls_wins_and_the_older_is_answered_at_once() {
+    let mut server = server_with(1, &[]);
+    let client = joined(&mut server, Serializer::V2);
+    server.received(client);
+    let token = server.token(client).unwrap().to_owned();
+    let other = server.open();
+    let request = format!("GET /socket/longpoll?vsn=2.0.0&token={token} HTTP/1.1\r\nHost: x\r\n\r\n");
+    server.send_bytes(other, request.as_bytes());
+    let older = String::from_utf8(server.take_bytes(client)).unwrap();
+    assert!(older.contains(r#"{"status":204,"#), "{older}");
+    publish(&mut server, 1);
+    let newer = String::from_utf8(server.take_bytes(other)).unwrap();
+    assert!(newer.contains(r#"new_msg"#), "{newer}");
+    assert!(server.take_bytes(client).is_empty());
+}
+
+#[test]
+fn an_undecodable_message_ends_the_session_alone() {
+    for serializer in BOTH {
+        let mut server = server_with(1, &[]);
+        let (bad, good) = (joined(&mut server, serializer), joined(&mut server, serializer));
+        server.send_text(bad, "nonsense");
+        let closed = server.closed(bad).unwrap();
+        assert_eq!(closed.code, Some(408));
+        assert!(!closed.reason.is_empty());
+        publish(&mut server, 1);
+        assert_eq!(bodies(&mut server, good), [1]);
+        assert_eq!(server.stats().sessions, 1);
+    }
+}
+
+#[test]
+fn a_reader_that_does_not_poll_is_bounded_by_the_log() {
+    let mut server = server_with(1, &[("topic_log_bytes_max", "4096")]);
+    let (idle, live) = (joined(&mut server, Serializer::V2), joined(&mut server, Serializer::V2));
+    server.received(idle);
+    server.hang_up(idle);
+    let body = "x".repeat(500);
+    for number in 0..40 {
+        publish(&mut server, format!("{number} {body}"));
+        assert_eq!(bodies(&mut server, live).len(), 1);
+    }
+    assert_eq!(server.stats().closed_slow_reader, 1);
+    assert!(server.log_bytes() <= 8192, "{}", server.log_bytes());
+    server.poll(idle);
+    server.received(idle);
+    assert_eq!(server.closed(idle).and_then(|closed| closed.code), Some(410));
+}
+
+#[test]
+fn a_reader_that_does_not_poll_is_bounded_by_messages() {
+    let mut server = server_with(1, &[("topic_log_messages_max", "16")]);
+    let client = joined(&mut server, Serializer::V2);
+    server.received(client);
+    server.hang_up(client);
+    (0..16).for_each(|number| publish(&mut server, number));
+    assert_eq!(server.stats().closed_slow_reader, 0);
+    publish(&mut server, 16);
+    assert_eq!((server.stats().closed_slow_reader, server.stats().sessions), (1, 0));
+}
+
+#[test]
+fn a_drain_answers_polls_so_that_clients_reconnect() {
+    let mut server = server_with(2, &[]);
+    let client = joined(&mut server, Serializer::V2);
+    server.received(client);
+    server.drain();
+    server.received(client);
+    assert_eq!(server.closed(client).and_then(|closed| closed.code), Some(500));
+    server.advance(Duration::from_secs(10));
+    assert_eq!((server.stats().sessions, server.stats().connections), (0, 0));
+}
+
+#[test]
+fn sessions_are_capped_by_address() {
+    let mut server = server_with(1, &[("sessions_per_address_max", "2")]);
+    let (first, _) = (joined(&mut server, Serializer::V2), joined(&mut server, Serializer::V2));
+    let third = server.open();
+    server.send_bytes(third, b"GET /socket/longpoll?vsn=2.0.0 HTTP/1.1\r\nHost: x\r\n\r\n");
+    let answer = String::from_utf8(server.take_bytes(third)).unwrap();
+    assert!(answer.contains(r#"{"status":500,"reason":"too many sessions"#), "{answer}");
+    assert_eq!(server.stats().sessions_refused, 1);
+    server.received(first);
+    server.hang_up(first);
+    server.advance(Duration::from_secs(60));
+    let fourth = server.open();
+    server.send_bytes(fourth, b"GET /socket/longpoll?vsn=2.0.0 HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(server.take_bytes(fourth).ends_with(b"\"messages\":[]}"), "there is room again");
+}
