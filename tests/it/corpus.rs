@@ -8,6 +8,8 @@ mod endpoint;
 mod http_body;
 #[path = "../../fuzz/checks/http_head.rs"]
 mod http_head;
+#[path = "../../fuzz/checks/longpoll.rs"]
+mod longpoll;
 #[path = "../../fuzz/checks/phoenix_v1.rs"]
 mod phoenix_v1;
 #[path = "../../fuzz/checks/phoenix_v2.rs"]
@@ -27,6 +29,7 @@ macro_rules! replay {
 replay! {
     http_head_corpus_holds: http_head;
     http_body_corpus_holds: http_body;
+    longpoll_corpus_holds: longpoll;
     ws_frames_corpus_holds: ws_frames;
     phoenix_v1_corpus_holds: phoenix_v1;
     phoenix_v2_corpus_holds: phoenix_v2;
