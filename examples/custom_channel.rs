@@ -1,4 +1,4 @@
-//! A channel of one's own: `cargo run --example custom_channel [IP:PORT]`
+//! A channel of one's own: `cargo run --example custom_channel [IP:PORT [SHARDS]]`
 //!
 //! Clients join `chat:<anything>` with `{"name": "…"}`. `ping` is answered, `shout` reaches everybody,
 //! `whisper` everybody else, `bye` ends the channel.
@@ -42,6 +42,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut config = ServerConfig::new(endpoint);
     if let Some(address) = std::env::args().nth(1) {
         config.listen = address.parse()?;
+    }
+    if let Some(shards) = std::env::args().nth(2) {
+        config.shards = shards.parse()?;
     }
     let server = Server::start(&config)?;
     println!("Listening on http://{}", server.handle().local_addr());

@@ -6,9 +6,12 @@ import { describe, it } from "node:test";
 import { WebSocket } from "ws";
 import { Inbox, Server } from "./harness.js";
 
-const source = await readFile(new URL("../../src/web/client.js", import.meta.url), "utf8");
-// The page's files have no package.json to call them modules; a data: address needs none.
-const { Socket } = await import(`data:text/javascript,${encodeURIComponent(source)}`);
+// The page's files have no package.json to call them modules; data: addresses need none.
+const source = (name) => readFile(new URL(`../../src/web/${name}`, import.meta.url), "utf8");
+const address = (text) => `data:text/javascript,${encodeURIComponent(text)}`;
+const transports = address(await source("transports.js"));
+const client = (await source("client.js")).replaceAll("./transports.js", transports);
+const { Automatic, Socket, longPoll, webSocket } = await import(address(client));
 
 const TOPIC = "room:lobby";
 const HEARTBEAT_MS = 30_000;
@@ -76,6 +79,7 @@ function pretend(t, options = {}) {
   const connections = [];
   const transport = {
     name: "pretended",
+    heartbeats: true,
     open(endpoint, params, on) {
       const connection = { on, sent: [], closed: null };
       connections.push(connection);

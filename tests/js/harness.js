@@ -6,6 +6,8 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { createInterface } from "node:readline";
+// Comes before phoenix.js, which looks for a browser as it loads.
+import { KeptAlive, OneEach } from "./xhr.js";
 import * as phoenix17 from "phoenix-1.7";
 import * as phoenix18 from "phoenix-1.8";
 import { WebSocket } from "ws";
@@ -63,8 +65,18 @@ export class Inbox {
 
 const built = (path) => fileURLToPath(new URL(`../../target/debug/${path}`, import.meta.url));
 const PROGRAMS = {
-  hailer: (address) => [process.env.HAILER_BIN ?? built("hailer"), ["serve", "--listen", address]],
-  customChannel: (address) => [process.env.HAILER_EXAMPLE_BIN ?? built("examples/custom_channel"), [address]],
+  hailer: (address, { shards, limits = {} }) => [
+    process.env.HAILER_BIN ?? built("hailer"),
+    [
+      ...["serve", "--listen", address],
+      ...(shards === undefined ? [] : ["--shards", `${shards}`]),
+      ...Object.entries(limits).flatMap(([name, value]) => ["--limit", `${name}=${value}`]),
+    ],
+  ],
+  customChannel: (address, { shards }) => [
+    process.env.HAILER_EXAMPLE_BIN ?? built("examples/custom_channel"),
+    [address, ...(shards === undefined ? [] : [`${shards}`])],
+  ],
 };
 
 const running = new Set();
@@ -73,23 +85,26 @@ process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
 /** A server process on a port of its own, which it keeps over `stop` and `start`. */
 export class Server {
   #program;
+  #options;
   #child = null;
   #stderr = "";
 
-  constructor(program) {
+  constructor(program, options) {
     this.#program = program;
+    this.#options = options;
     this.address = "127.0.0.1:0";
   }
 
-  static async start(program) {
-    const server = new Server(program);
+  /** Options: the number of `shards`, and for "hailer" its `limits` by name. */
+  static async start(program, options = {}) {
+    const server = new Server(program, options);
     await server.start();
     return server;
   }
 
   /** For the test `t` alone. */
-  static async startFor(t, program) {
-    const server = await Server.start(program);
+  static async startFor(t, program, options) {
+    const server = await Server.start(program, options);
     t.after(() => server.kill());
     return server;
   }
@@ -99,7 +114,7 @@ export class Server {
   }
 
   async start() {
-    const [path, args] = PROGRAMS[this.#program](this.address);
+    const [path, args] = PROGRAMS[this.#program](this.address, this.#options);
     const child = spawn(path, args, { stdio: ["ignore", "pipe", "pipe"] });
     this.#child = child;
     running.add(child);
@@ -153,24 +168,61 @@ export const CLIENTS = [
   ["phoenix.js 1.8, V1", phoenix18, V1],
   ["phoenix.js 1.7, V2", phoenix17, V2],
   ["phoenix.js 1.7, V1", phoenix17, V1],
-].map(([name, phoenix, serializer]) => ({ name, Socket: phoenix.Socket, ...serializer(phoenix) }));
+].map(([name, phoenix, serializer]) => {
+  const { Socket, LongPoll } = phoenix;
+  return { name, Socket, LongPoll, ...serializer(phoenix) };
+});
 
 /** Those that can send bytes and tell one join of a topic from another. */
 export const V2_CLIENTS = CLIENTS.filter(({ vsn }) => vsn === "2.0.0");
+
+// Transports
+
+export const webSocket = { name: "WebSocket", longPoll: false, transport: () => WebSocket };
+
+const longPoll = (name, Request) => ({
+  name: `long-poll, ${name}`,
+  longPoll: true,
+  transport: ({ LongPoll }) =>
+    class extends LongPoll {
+      ajax(...request) {
+        // phoenix.js looks for the class anew with every request.
+        globalThis.XMLHttpRequest = Request;
+        super.ajax(...request);
+      }
+    },
+});
+
+export const LONG_POLLS = [
+  longPoll("kept-alive connections", KeptAlive),
+  longPoll("a connection for each request", OneEach),
+];
+
+/** Every way to a server: each transport, and for long-poll with requests that reach their shard or miss it. */
+export const WAYS = [
+  { ...webSocket, shards: undefined },
+  ...LONG_POLLS.flatMap((way) =>
+    [1, 4].map((shards) => ({ ...way, name: `${way.name}, with --shards ${shards}`, shards })),
+  ),
+];
+
+/** Long-poll carries bytes from the server as the characters of their numbers, which phoenix.js leaves as it is. */
+const isBytes = (data) => typeof data === "string" && data.charCodeAt(0) < 0x20;
+const toBytes = (text) => Uint8Array.from(text, (char) => char.charCodeAt(0)).buffer;
 
 /**
  * A socket connected to `server` until the test `t` ends, and what it goes through: `frames` as they come
  * over the wire, decoded `messages`, `opens`, and `closes` with their codes.
  */
-export async function connect(t, server, client, options = {}) {
+export async function connect(t, server, client, way = webSocket, options = {}) {
   const [frames, messages, opens, closes] = [new Inbox(), new Inbox(), new Inbox(), new Inbox()];
   const socket = new client.Socket(`ws://${server.address}/socket`, {
-    transport: WebSocket,
+    transport: way.transport(client),
     vsn: client.vsn,
     encode: client.encode,
     decode: (data, receive) => {
       frames.push(data);
-      client.decode(data, receive);
+      client.decode(isBytes(data) ? toBytes(data) : data, receive);
     },
     ...options,
   });

@@ -17,6 +17,7 @@ for (const [path, file, type] of [
   ["/", "index.html", /^text\/html; ?charset=utf-8$/i],
   ["/app.js", "app.js", /^text\/javascript(; ?charset=utf-8)?$/i],
   ["/client.js", "client.js", /^text\/javascript(; ?charset=utf-8)?$/i],
+  ["/transports.js", "transports.js", /^text\/javascript(; ?charset=utf-8)?$/i],
   ["/style.css", "style.css", /^text\/css(; ?charset=utf-8)?$/i],
   ["/favicon.svg", "favicon.svg", /^image\/svg\+xml$/i],
 ]) {
