@@ -1,5 +1,5 @@
 // The demo page: one room, whose messages are shown in every open tab.
-import { Socket } from "./client.js";
+import { Automatic, Socket, longPoll, webSocket } from "./client.js";
 
 /** Messages kept on the page; older ones are dropped. */
 const MESSAGES_MAX = 200;
@@ -9,9 +9,19 @@ const GATHER_MS = 16;
 const find = (id) => document.getElementById(id);
 const [pill, state, transport, announcement] = ["pill", "state", "transport", "announcement"].map(find);
 const [connect, log, form, message, notice] = ["connect", "log", "form", "message", "notice"].map(find);
+const choice = find("choice");
 const timeFormat = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
-const socket = new Socket("/socket");
+/** What the page's address may ask for behind its #; nothing there leaves it to the page. */
+const TRANSPORTS = { "": new Automatic(), websocket: webSocket, longpoll: longPoll };
+
+/** The transport that the address asks for, by its name in `TRANSPORTS`. */
+function wanted() {
+  const name = location.hash.slice(1);
+  return Object.hasOwn(TRANSPORTS, name) ? name : "";
+}
+
+const socket = new Socket("/socket", { transport: TRANSPORTS[wanted()] });
 const room = socket.channel("room:lobby");
 
 // The connection
@@ -67,6 +77,16 @@ connect.addEventListener("click", () => {
   socket.connect();
   // The button is about to hide and must not take the focus along.
   message.focus();
+});
+// A choice is kept in the address, so that each tab has its own and a link can ask for one.
+choice.value = wanted();
+choice.addEventListener("change", () => {
+  history.replaceState(null, "", choice.value ? `#${choice.value}` : location.pathname + location.search);
+  socket.use(TRANSPORTS[choice.value]);
+});
+addEventListener("hashchange", () => {
+  choice.value = wanted();
+  socket.use(TRANSPORTS[choice.value]);
 });
 addEventListener("online", () => {
   if (socket.state === "waiting") socket.connect();

@@ -1,4 +1,4 @@
-// The client of Hailer's own pages: Phoenix Channels with V2 messages, in one module without dependencies.
+// The client of Hailer's own pages: Phoenix Channels with V2 messages, without dependencies.
 //
 //   const socket = new Socket("/socket");
 //   const room = socket.channel("room:lobby");
@@ -11,35 +11,12 @@
 // there is a connection. Both wait with exponential back-off and full jitter, so that the clients of a
 // server that restarts come back spread over time.
 
+import { Automatic, CLOSE_UNANSWERED } from "./transports.js";
+
+export { Automatic, longPoll, webSocket } from "./transports.js";
+
 /** Close code of a server that wants the client to stay away; after any other the client comes back. */
 const CLOSE_NORMAL = 1000;
-/** Close code of a connection that the client gives up on, from the range for applications. */
-const CLOSE_UNANSWERED = 4000;
-
-/**
- * How a Socket reaches the server. A transport is an object of this shape:
- *
- * - `name` is what people are shown;
- * - `open(endpoint, params, on)` starts a connection and returns `{ send(text), close(code) }`. It calls
- *   `on.open()` once, then `on.message(text)` for each message, and `on.close(code)` once at the end, never
- *   before it has returned.
- */
-export const webSocket = {
-  name: "WebSocket",
-
-  open(endpoint, params, on) {
-    const url = new URL(`${endpoint}/websocket`, globalThis.location?.href);
-    url.protocol = url.protocol.replace("http", "ws");
-    url.search = new URLSearchParams({ ...params, vsn: "2.0.0" });
-    const ws = new WebSocket(url);
-    // The default, Blob, would need a task of its own to be read, out of order with text.
-    ws.binaryType = "arraybuffer";
-    ws.onopen = () => on.open();
-    ws.onmessage = ({ data }) => on.message(data);
-    ws.onclose = ({ code }) => on.close(code);
-    return { send: (text) => ws.send(text), close: (code) => ws.close(code) };
-  },
-};
 
 /**
  * Why a push did not succeed. `kind` is "refused" (the server answered so; `response` is its answer),
@@ -103,7 +80,7 @@ export class Socket {
     this.#endpoint = endpoint;
     this.#options = {
       params: {},
-      transport: webSocket,
+      transport: new Automatic(),
       heartbeatMs: 30_000,
       timeoutMs: 10_000,
       firstMs: 1_000,
@@ -114,7 +91,7 @@ export class Socket {
     this.#backoff = this.newBackoff();
   }
 
-  /** The name of the transport in use. */
+  /** The name of the transport in use: of those that a transport chooses from, the one of the connection. */
   get transport() {
     return this.#options.transport.name;
   }
@@ -139,6 +116,14 @@ export class Socket {
     if (this.state !== "offline") this.#lose({ close: CLOSE_NORMAL, stay: true });
   }
 
+  /** Goes over to another transport, at once unless offline. */
+  use(transport) {
+    this.#options.transport = transport;
+    if (this.state === "offline") return;
+    this.disconnect();
+    this.connect();
+  }
+
   #open() {
     const { transport, params, timeoutMs } = this.#options;
     // An event of a connection that has been given up on concerns nobody.
@@ -154,7 +139,8 @@ export class Socket {
   }
 
   #handleOpen() {
-    this.#beatLater();
+    if (this.#options.transport.heartbeats) this.#beatLater();
+    else clearTimeout(this.#timer);
     this.#enter("connected");
   }
 
