@@ -10,6 +10,9 @@ pub(crate) enum Bytes {
     Owned(Box<[u8]>),
     Static(&'static [u8]),
     Gap(Box<Gap>),
+    /// Copied from the log of a topic that has ended for the client, as it takes bytes: what is still to be
+    /// written because the turn is not over says nothing against the client.
+    Copied(Box<[u8]>),
 }
 
 /// The notice of a gap, kept apart from other frames so that it grows while it waits: a reader that takes
@@ -25,17 +28,17 @@ pub(crate) struct Gap {
 impl Bytes {
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
-            Self::Owned(bytes) => bytes,
+            Self::Owned(bytes) | Self::Copied(bytes) => bytes,
             Self::Static(bytes) => bytes,
             Self::Gap(gap) => &gap.frame,
         }
     }
 
-    /// What the bytes cost in memory.
+    /// What the bytes count against `outbox_bytes_max`.
     fn held(&self) -> usize {
         match self {
             Self::Owned(bytes) => bytes.len() + size_of::<Entry>(),
-            Self::Static(_) => size_of::<Entry>(),
+            Self::Static(_) | Self::Copied(_) => size_of::<Entry>(),
             Self::Gap(gap) => gap.frame.len() + size_of::<Gap>() + size_of::<Entry>(),
         }
     }
@@ -94,7 +97,7 @@ impl Outbox {
         self.0.is_none()
     }
 
-    /// Memory held by what waits, as compared with `outbox_bytes_max`.
+    /// What waits, as compared with `outbox_bytes_max`.
     pub(crate) fn held(&self) -> usize {
         self.0.as_ref().map_or(0, |waiting| waiting.held)
     }

@@ -56,9 +56,11 @@ impl Endpoint {
         let Some(stream) = self.hub.stream_ref(key) else { return };
         let mut cursor = stream.cursor(index);
         let goes_on = stream.log.frame_end(cursor) > cursor;
+        let blocked = connection.blocked;
         let copy = |from: Position, to: Position| {
             let bytes: Vec<u8> = stream.log.pieces(from, to).flatten().copied().collect();
-            Entry::Frame(bytes.into_boxed_slice().into())
+            let bytes = bytes.into_boxed_slice();
+            Entry::Frame(if blocked { Bytes::Owned(bytes) } else { Bytes::Copied(bytes) })
         };
         connection.outbox.rewrite(|entry, out| match entry {
             Entry::Until { topic, position } if topic == key.topic => {

@@ -212,3 +212,18 @@ fn the_last_ping_was_not_answered_when_the_pong_before_it_was_partly_sent() {
     let pongs: Vec<_> = frames.iter().map(|frame| (frame.opcode, &*frame.payload)).collect();
     assert_eq!(pongs, [(0xA, &b"1"[..]), (0xA, b"3")]);
 }
+
+#[test]
+fn a_client_that_left_behind_a_burst_was_closed_as_if_it_did_not_read() {
+    let mut server = skipping(Notification);
+    let client = server.connect();
+    server.join(client, "a", json!({}));
+    let mut bytes = Vec::new();
+    let message = json!([null, "2", "a", "new_msg", {"body": "a".repeat(500)}]).to_string();
+    (0..4).for_each(|_| write_masked(&mut bytes, 0x1, true, message.as_bytes()));
+    write_masked(&mut bytes, 0x1, true, br#"["1","3","a","phx_leave",{}]"#);
+    server.send_bytes(client, &bytes);
+    let received = server.received(client);
+    let expected = ["new_msg", "new_msg", "new_msg", "new_msg", "phx_reply", "phx_close"];
+    assert_eq!((events(&received), server.closed(client)), (expected.to_vec(), None));
+}
