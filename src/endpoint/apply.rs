@@ -11,6 +11,7 @@ use super::ending::Rest;
 use crate::broker::Mail;
 use crate::channel::{
     Action, Assigns, Channel, ChannelError, Command, Context, Ended, Info, JoinKey, Origin, PayloadBuf,
+    SocketKey,
 };
 use crate::connection::{ConnectionId, Entry, State};
 use crate::fault::Fault;
@@ -123,13 +124,40 @@ impl Endpoint {
 
     /// Tells a channel that it has ended.
     pub(super) fn terminate(&mut self, joined: &Joined, mut assigns: Assigns, reason: Ended, now: Instant) {
-        let (called, actions) =
+        let (called, mut actions) =
             self.call(joined, &mut assigns, None, |channel, cx| channel.terminate(reason, cx));
         if matches!(called, Called::Panicked) {
             self.stats.channel_crashes += 1;
             error!(topic = %joined.topic, "a channel has panicked in terminate");
         }
-        self.apply(joined, actions, None, now);
+        if reason != Ended::Disconnected {
+            return self.apply(joined, actions, None, now);
+        }
+        // Taking mail can end connections, so here, where one has ended, none is taken: that would nest as
+        // deep as there are connections. Nothing more is done for this one that would have to come later.
+        for action in actions.drain(..) {
+            if let Action::Broadcast { topic, event, payload, from } = action {
+                self.publish(joined, topic.as_deref(), &event, payload, from);
+            }
+        }
+        self.actions = actions;
+    }
+
+    /// Publishes what a channel broadcasts: its place in the node's order, if there was room.
+    fn publish(
+        &self,
+        joined: &Joined,
+        topic: Option<&str>,
+        event: &str,
+        payload: PayloadBuf,
+        from: Option<SocketKey>,
+    ) -> Option<u64> {
+        let topic = topic.unwrap_or(&joined.topic);
+        let sequence = self.inbox.broker().publish(topic, event, payload, from).ok();
+        if sequence.is_none() {
+            warn!(topic, "a broadcast was refused: a mailbox is full");
+        }
+        sequence
     }
 
     /// Does what a callback has recorded. `message_ref` is that of the message it has handled.
@@ -151,9 +179,7 @@ impl Endpoint {
                 }
                 Action::Push { event, payload } => self.send_push(joined, &event, &payload, now),
                 Action::Broadcast { topic, event, payload, from } => {
-                    let topic = topic.as_deref().unwrap_or(&joined.topic);
-                    let Ok(sequence) = self.inbox.broker().publish(topic, &event, payload, from) else {
-                        warn!(topic, "a broadcast was refused: a mailbox is full");
+                    let Some(sequence) = self.publish(joined, topic.as_deref(), &event, payload, from) else {
                         if let Some(message_ref) = message_ref
                             && !std::mem::replace(&mut overloaded, true)
                             && !answered

@@ -1,12 +1,14 @@
 //! What has gone wrong once, each named by its symptom.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use hailer::broker::Broker;
-use hailer::channel::{Channel, ChannelError, Context, JoinError, PayloadBuf, Router, SlowReader};
+use hailer::channel::{
+    Channel, ChannelError, ChannelHandle, Context, Ended, JoinError, PayloadBuf, Router, SlowReader,
+};
 use hailer::endpoint::{Config, Endpoint};
 use hailer::limits::Limits;
 use hailer::notification::Notification;
@@ -226,4 +228,47 @@ fn a_client_that_left_behind_a_burst_was_closed_as_if_it_did_not_read() {
     let received = server.received(client);
     let expected = ["new_msg", "new_msg", "new_msg", "new_msg", "phx_reply", "phx_close"];
     assert_eq!((events(&received), server.closed(client)), (expected.to_vec(), None));
+}
+
+/// Keeps the handles of its joins, and says so when one ends.
+#[derive(Default)]
+struct Parting(Arc<Mutex<Vec<ChannelHandle>>>);
+
+impl Channel for Parting {
+    fn join(&self, _: &str, _: Payload<'_>, cx: &mut Context<'_>) -> Result<PayloadBuf, JoinError> {
+        self.0.lock().unwrap().push(cx.handle());
+        Ok(PayloadBuf::empty())
+    }
+
+    fn handle_in(&self, _: &str, _: Payload<'_>, cx: &mut Context<'_>) -> Result<(), ChannelError> {
+        // What waits in the mailbox comes before this broadcast.
+        self.0.lock().unwrap().iter().for_each(|handle| {
+            handle.push("large", PayloadBuf::from(json!({"body": "a".repeat(10_000)}))).unwrap();
+        });
+        cx.broadcast("shout", PayloadBuf::empty());
+        Ok(())
+    }
+
+    fn terminate(&self, _: Ended, cx: &mut Context<'_>) {
+        cx.broadcast("left", PayloadBuf::empty());
+    }
+}
+
+#[test]
+fn clients_that_were_closed_while_mail_was_taken_piled_up_on_the_stack() {
+    let handles = Arc::default();
+    let mut limits = Limits::default();
+    limits.outbox_bytes_max = 1024;
+    let router = Router::new().channel("*".parse().unwrap(), Parting(Arc::clone(&handles)));
+    let mut server = TestServer::with_config(&Config { limits: Arc::new(limits), ..Config::new(router) }, 1);
+    for _ in 0..2000 {
+        let client = server.connect();
+        server.join(client, "a", json!({}));
+    }
+    let client = server.connect();
+    server.join(client, "b", json!({}));
+    handles.lock().unwrap().pop();
+    server.push(client, "b", "any", json!({}));
+    assert_eq!(server.stats().closed_outbox_full, 2000);
+    assert_eq!(events(&server.received(client)), ["shout"]);
 }
