@@ -15,7 +15,7 @@ use crate::channel::{
 };
 use crate::connection::{ConnectionId, Entry, State};
 use crate::fault::Fault;
-use crate::hub::{LogBounds, StreamKey, TopicId};
+use crate::hub::{LogBounds, Position, StreamKey, TopicId};
 use crate::phoenix::{EncodeError, Kind, Ref, RefBuf, Serializer, TopicField};
 use crate::prepared::PreparedBroadcast;
 
@@ -246,13 +246,12 @@ impl Endpoint {
         let unencodable = self.hub.append(topic, &broadcast, LogBounds::of(&self.config.limits));
         self.stats.broadcasts_unencodable += unencodable as u64;
         if let Some((slot, key, index, before)) = sender {
-            self.leave_out(slot, key, index, before);
-            self.check_outbox(slot, now);
+            self.leave_out(slot, key, index, before, now);
         }
     }
 
     /// Has a subscriber pass over what was appended since `before`.
-    fn leave_out(&mut self, slot: u32, key: StreamKey, index: u32, before: u64) {
+    fn leave_out(&mut self, slot: u32, key: StreamKey, index: u32, before: Position, now: Instant) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         let Some(stream) = self.hub.stream(key) else { return };
         let end = stream.log.end();
@@ -261,7 +260,11 @@ impl Endpoint {
         } else {
             connection.outbox.push(Entry::Until { topic: key.topic, position: before });
             connection.outbox.push(Entry::Skip { topic: key.topic, position: end });
+            let blocked = connection.blocked;
             self.queue(slot);
+            if blocked {
+                self.check_outbox(slot, now);
+            }
         }
     }
 

@@ -230,6 +230,25 @@ fn a_client_that_left_behind_a_burst_was_closed_as_if_it_did_not_read() {
     assert_eq!((events(&received), server.closed(client)), (expected.to_vec(), None));
 }
 
+#[test]
+fn the_outbox_of_a_client_that_read_nothing_grew_with_its_own_broadcasts() {
+    let router = |policy| Router::new().channel_with("*".parse().unwrap(), Arc::new(Whispering), policy);
+    let mut limits = Limits::default();
+    limits.topic_log_bytes_max = 4096;
+    limits.outbox_bytes_max = 10_000;
+    let config = Config { limits: Arc::new(limits), ..Config::new(router(SlowReader::Skip)) };
+    let mut server = TestServer::with_config(&config, 1);
+    let (client, other) = (server.connect(), server.connect());
+    server.join(client, "a", json!({}));
+    server.join(other, "a", json!({}));
+    server.set_window(client, Some(0));
+    for _ in 0..1000 {
+        server.push(other, "a", "theirs", json!({}));
+        server.push(client, "a", "mine", json!({}));
+    }
+    assert_eq!(server.stats().closed_outbox_full, 1);
+}
+
 /// Keeps the handles of its joins, and says so when one ends.
 #[derive(Default)]
 struct Parting(Arc<Mutex<Vec<ChannelHandle>>>);
