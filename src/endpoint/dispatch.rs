@@ -9,7 +9,7 @@ use super::Endpoint;
 use super::apply::{Called, Joined};
 use super::ending::Rest;
 use crate::channel::{Assigns, Ended, JoinError, PayloadBuf, RouteIndex};
-use crate::connection::ConnectionId;
+use crate::connection::{ConnectionId, State};
 use crate::hub::TopicId;
 use crate::phoenix::{self, Message, Payload, Ref, RefBuf, TopicField, events};
 use crate::socket::Join;
@@ -56,6 +56,12 @@ impl Endpoint {
         }
     }
 
+    /// Whether the WebSocket is there and not being closed.
+    fn is_open(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(id.slot()).filter(|c| c.generation == id.generation);
+        connection.is_some_and(|c| matches!(&c.state, State::WebSocket(web_socket) if !web_socket.closing))
+    }
+
     fn is_joined(&self, id: ConnectionId, topic: TopicId) -> bool {
         let socket = self.connections.get(id.slot()).and_then(|connection| connection.socket());
         socket.is_some_and(|socket| socket.joins.by_topic(topic).is_some())
@@ -91,6 +97,10 @@ impl Endpoint {
         {
             replaced_ref = Some(join.join_ref.filter(|_| !join.implied));
             self.terminate(&joined, join.assigns, Ended::Replaced, now);
+            // What its end has caused may have ended the connection.
+            if !self.is_open(id) {
+                return;
+            }
         }
         self.call_join(id, topic, route, message, now);
         if let Some(join_ref) = replaced_ref {

@@ -291,3 +291,21 @@ fn clients_that_were_closed_while_mail_was_taken_piled_up_on_the_stack() {
     assert_eq!(server.stats().closed_outbox_full, 2000);
     assert_eq!(events(&server.received(client)), ["shout"]);
 }
+
+#[test]
+fn a_join_was_granted_behind_the_close_frame() {
+    let handles: Arc<Mutex<Vec<ChannelHandle>>> = Arc::default();
+    let mut limits = Limits::default();
+    limits.outbox_bytes_max = 1024;
+    let router = Router::new().channel("*".parse().unwrap(), Parting(Arc::clone(&handles)));
+    let mut server = TestServer::with_config(&Config { limits: Arc::new(limits), ..Config::new(router) }, 1);
+    let client = server.connect();
+    server.join(client, "b", json!({}));
+    server.join(client, "a", json!({}));
+    let large = json!({"body": "a".repeat(10_000)});
+    handles.lock().unwrap()[0].push("large", large.into()).unwrap();
+    // The first join's end broadcasts, and takes the mail that comes before it.
+    server.send(client, &json!("2"), &json!("2"), "a", "phx_join", &json!({}));
+    assert_eq!(server.closed(client).unwrap().code, Some(4008));
+    assert_eq!((server.stats().joins, server.stats().topics), (2, 0));
+}
