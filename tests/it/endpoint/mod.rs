@@ -12,4 +12,5 @@ mod http;
 mod joining;
 mod lifetimes;
 mod pushing;
+mod slow_readers;
 mod undecodable;

@@ -1,0 +1,554 @@
+//! Clients that take their bytes slowly, in part, or not at all.
+
+use std::time::Duration;
+
+use hailer::phoenix::Serializer;
+use hailer::testing::ClientId;
+use serde_json::{Value, json};
+
+use super::dialogue::{BOTH, Dialogue};
+use super::probe::{config, config_with};
+
+/// The lines that join each client to a topic, with join_ref "1".
+fn joined(clients: &str, topic: &str) -> String {
+    let join = |client: &str| {
+        format!(
+            r#"
+            {client} -> ["1","1","{topic}","phx_join",{{}}]
+            {client} <- ["1","1","{topic}","phx_reply",{{"status":"ok","response":{{}}}}]
+            "#
+        )
+    };
+    clients.split(' ').map(join).collect()
+}
+
+/// What `a` gets while others and itself send `lines`, if it takes `window` bytes first, nothing more until
+/// all of it is said, and then `step` bytes at a time.
+fn play_through(serializer: Serializer, lines: &[&str], window: Option<usize>, step: usize) -> Vec<String> {
+    let mut dialogue = Dialogue::new(&config(), serializer);
+    dialogue.play(&joined("a b", "probe:1"));
+    dialogue.play(&joined("a b", "probe:2"));
+    let slow = dialogue.client("a");
+    dialogue.server.set_window(slow, window);
+    for line in lines {
+        let (name, text) = line.split_once(" -> ").unwrap();
+        let (client, bytes) = (dialogue.client(name), dialogue.masked(text));
+        dialogue.server.send_bytes(client, &bytes);
+    }
+    if window.is_some() {
+        open_in_steps(&mut dialogue, slow, step);
+    }
+    dialogue.server.set_window(slow, None);
+    dialogue.take("a")
+}
+
+/// Lets the client take `step` bytes at a time until it has all.
+fn open_in_steps(dialogue: &mut Dialogue, client: ClientId, step: usize) {
+    let mut writes = dialogue.server.writes(client);
+    loop {
+        dialogue.server.set_window(client, Some(step));
+        if std::mem::replace(&mut writes, dialogue.server.writes(client)) == writes {
+            return;
+        }
+    }
+}
+
+/// Whatever the window is when `a` begins to read slowly, it gets the very frames in the very order.
+#[track_caller]
+fn check_every_window(lines: &[&str]) {
+    for serializer in BOTH {
+        let expected = play_through(serializer, lines, None, 0);
+        let bytes: usize = expected.iter().map(|line| line.len() + 4).sum();
+        assert!(bytes > 100, "{expected:#?}");
+        for window in 0..=bytes {
+            let got = play_through(serializer, lines, Some(window), 1 << 20);
+            assert_eq!(got, expected, "{serializer:?}: after {window} bytes");
+        }
+        for step in [1, 2, 3, 50] {
+            let got = play_through(serializer, lines, Some(0), step);
+            assert_eq!(got, expected, "{serializer:?}: {step} bytes at a time");
+        }
+    }
+}
+
+#[test]
+fn broadcasts_and_replies_keep_their_order_wherever_the_window_shuts() {
+    check_every_window(&[
+        r#"b -> ["1","2","probe:1","shout",{"n":1}]"#,
+        r#"a -> ["1","3","probe:1","echo",{"n":2}]"#,
+        r#"b -> ["1","4","probe:1","shout",{"n":3}]"#,
+        r#"b -> ["1","5","probe:1","shout",{"n":4}]"#,
+        "a -> ping five",
+        r#"a -> ["1","6","probe:1","shout_and_reply",{"n":6}]"#,
+        r#"a -> [null,"7","phoenix","heartbeat",{}]"#,
+        r#"b -> ["1","8","probe:1","shout",{"n":8}]"#,
+    ]);
+}
+
+#[test]
+fn a_channel_may_be_left_and_joined_again_wherever_the_window_shuts() {
+    check_every_window(&[
+        r#"b -> ["1","2","probe:1","shout",1]"#,
+        r#"a -> ["1","3","probe:1","phx_leave",{}]"#,
+        r#"b -> ["1","4","probe:1","shout","not for a"]"#,
+        r#"a -> ["5","5","probe:1","phx_join",{"do":"push"}]"#,
+        r#"b -> ["1","6","probe:1","shout",2]"#,
+        r#"a -> ["7","7","probe:1","phx_join",{}]"#,
+        r#"b -> ["1","8","probe:1","shout",3]"#,
+        r#"a -> ["7","9","probe:1","crash",{}]"#,
+        r#"b -> ["1","10","probe:1","shout","not for a"]"#,
+        r#"a -> ["11","11","probe:1","phx_join",{}]"#,
+        r#"b -> ["1","12","probe:1","shout",4]"#,
+    ]);
+}
+
+#[test]
+fn bytes_that_look_like_a_pong_are_none_wherever_the_window_shuts() {
+    let ping = "a -> ping x";
+    // Each Ê ends with the byte that begins a pong.
+    let shout = r#"b -> ["1","2","probe:1","shout","ÊÊÊÊ"]"#;
+    let mut lines = vec![ping; 16];
+    lines.extend([shout, r#"a -> ["1","3","probe:1","phx_leave",{}]"#, shout]);
+    check_every_window(&lines);
+    // The last of more pings than are answered takes a pong's place, never that of another frame.
+    for serializer in BOTH {
+        for window in 0..400 {
+            let mut flood = lines.clone();
+            flood.push("a -> ping last");
+            let got = play_through(serializer, &flood, Some(window), 1 << 20);
+            assert_eq!(got.iter().filter(|line| line.contains("ÊÊÊÊ")).count(), 1, "{window}: {got:#?}");
+            assert!(got.contains(&"pong last".to_owned()), "{window}: {got:#?}");
+        }
+    }
+}
+
+/// The frames with those of different topics between two direct ones brought into one order: which topic
+/// comes first there is open.
+fn normalised(frames: Vec<String>) -> Vec<String> {
+    let is_broadcast = |frame: &String| frame.contains("\"shout\"");
+    let mut out = frames;
+    for run in out.chunk_by_mut(|one, two| is_broadcast(one) && is_broadcast(two)) {
+        run.sort_by_key(|frame| frame.contains("probe:2"));
+    }
+    out
+}
+
+#[test]
+fn two_topics_never_mix_inside_a_frame_wherever_the_window_shuts() {
+    let lines = [
+        r#"b -> ["1","2","probe:1","shout",1]"#,
+        r#"b -> ["1","3","probe:2","shout",2]"#,
+        r#"b -> ["1","4","probe:1","shout",3]"#,
+        r#"a -> ["1","5","probe:2","echo",{}]"#,
+        r#"b -> ["1","6","probe:2","shout",4]"#,
+        r#"b -> ["1","7","probe:1","shout",5]"#,
+        r#"a -> ["8","8","probe:3","phx_join",{}]"#,
+        r#"b -> ["1","9","probe:1","shout",6]"#,
+        r#"a -> ["1","10","probe:1","phx_leave",{}]"#,
+        r#"b -> ["1","11","probe:2","shout",7]"#,
+        r#"a -> ["1","12","probe:2","whisper_and_reply",8]"#,
+        r#"b -> ["1","13","probe:2","shout",9]"#,
+    ];
+    for serializer in BOTH {
+        let expected = normalised(play_through(serializer, &lines, None, 0));
+        let bytes: usize = expected.iter().map(|line| line.len() + 4).sum();
+        for window in 0..=bytes {
+            let got = normalised(play_through(serializer, &lines, Some(window), 1 << 20));
+            assert_eq!(got, expected, "{serializer:?}: after {window} bytes");
+        }
+        for step in [1, 2, 3, 50] {
+            let got = normalised(play_through(serializer, &lines, Some(0), step));
+            assert_eq!(got, expected, "{serializer:?}: {step} bytes at a time");
+        }
+    }
+}
+
+#[test]
+fn a_stalled_reader_owns_no_queue_and_holds_up_nobody() {
+    for serializer in BOTH {
+        let mut dialogue = Dialogue::new(&config(), serializer);
+        dialogue.play(&joined("a b", "room:1"));
+        let (slow, quick) = (dialogue.client("a"), dialogue.client("b"));
+        dialogue.server.set_window(slow, Some(10));
+        for n in 0..1000 {
+            dialogue.server.broadcast("room:1", "news", json!({"n": n})).unwrap();
+            assert_eq!(dialogue.take("b").len(), 1);
+        }
+        let writes = dialogue.server.writes(slow);
+        assert!(writes <= 4, "nothing is offered to it in vain: {writes} writes");
+        assert_eq!(dialogue.server.outbox_bytes(slow), 0);
+        let held = dialogue.server.log_bytes();
+        assert!((30_000..100_000).contains(&held), "the log holds what it has not got, once: {held}");
+        // Another one that is slow from the same place costs nothing more.
+        dialogue.play(&joined("c", "room:1"));
+        let third = dialogue.client("c");
+        dialogue.server.set_window(third, Some(0));
+        dialogue.server.broadcast("room:1", "news", json!({"n": 1000})).unwrap();
+        assert!(dialogue.server.log_bytes() < held + 100);
+        for client in [slow, third, quick] {
+            assert_eq!(dialogue.server.closed(client), None);
+        }
+        dialogue.server.set_window(slow, None);
+        dialogue.server.set_window(third, None);
+        assert_eq!((dialogue.take("a").len(), dialogue.take("c").len()), (1001, 1));
+        assert_eq!(dialogue.server.log_bytes(), 0, "what everybody has is forgotten");
+        assert!(dialogue.server.writes(slow) <= writes + 3, "the rest is a write or two");
+    }
+}
+
+/// A number of broadcasts of about a hundred bytes on `topic`, for a client that stops after `window` bytes.
+fn overrun(serializer: Serializer, topic: &str, window: usize, broadcasts: u64) -> (Dialogue, ClientId) {
+    let mut dialogue = Dialogue::new(&config_with(&[("topic_log_bytes_max", "4096")]), serializer);
+    dialogue.play(&joined("a b", topic));
+    let slow = dialogue.client("a");
+    dialogue.server.set_window(slow, Some(window));
+    for n in 0..broadcasts {
+        let body = json!({"n": n, "text": "x".repeat(60)});
+        dialogue.server.broadcast(topic, "news", body).unwrap();
+    }
+    assert_eq!(dialogue.take("b").len() as u64, broadcasts, "the other gets all");
+    (dialogue, slow)
+}
+
+fn number(line: &str) -> Option<u64> {
+    line.split_once(r#""n":"#)?.1.split(',').next()?.parse().ok()
+}
+
+#[test]
+fn a_reader_beyond_the_log_is_closed_behind_the_frame_that_it_has_begun() {
+    let reason = "the client reads too slowly: the topic's log has moved past it";
+    for serializer in BOTH {
+        // Two frames and a half.
+        for window in 0..260 {
+            let (mut dialogue, slow) = overrun(serializer, "room:1", window, 60);
+            assert!(dialogue.server.log_bytes() <= 4096);
+            assert_eq!(dialogue.server.stats().closed_slow_reader, 1);
+            dialogue.server.set_window(slow, None);
+            let got = dialogue.take("a");
+            let (close, frames) = got.split_last().unwrap();
+            assert_eq!(close, &format!("close 4008 {reason}"));
+            let numbers: Vec<_> = frames.iter().map(|line| number(line)).collect();
+            let whole = frames.iter().map(|line| line.len() + 2).take_while({
+                let mut sum = 0;
+                move |len| {
+                    let begins = sum < window;
+                    sum += len;
+                    begins
+                }
+            });
+            assert_eq!(numbers.len(), whole.count(), "no frame more than it had begun");
+            assert!(numbers.into_iter().eq((0..).map(Some).take(frames.len())));
+        }
+    }
+}
+
+#[test]
+fn a_reader_within_the_log_is_not_closed() {
+    for serializer in BOTH {
+        let (mut dialogue, slow) = overrun(serializer, "room:1", 0, 25);
+        assert_eq!(dialogue.server.stats().closed_slow_reader, 0);
+        dialogue.server.set_window(slow, None);
+        assert_eq!(dialogue.take("a").len(), 25);
+    }
+}
+
+#[test]
+fn a_direct_frame_that_is_begun_is_whole_before_the_close() {
+    for serializer in BOTH {
+        for window in 0..60 {
+            let mut dialogue = Dialogue::new(&config_with(&[("topic_log_bytes_max", "4096")]), serializer);
+            dialogue.play(&joined("a b", "room:1"));
+            let slow = dialogue.client("a");
+            dialogue.server.set_window(slow, Some(window));
+            dialogue.server.push(slow, "phoenix", "heartbeat", json!({}));
+            for n in 0..100 {
+                let body = json!({"n": n, "text": "x".repeat(60)});
+                dialogue.server.broadcast("room:1", "news", body).unwrap();
+            }
+            dialogue.server.set_window(slow, None);
+            let got = dialogue.take("a");
+            let expected = if window == 0 { 1 } else { 2 };
+            assert_eq!(got.len(), expected, "{got:#?}");
+            assert!(got.last().unwrap().starts_with("close 4008 "), "{got:#?}");
+        }
+    }
+}
+
+/// Checks that numbered broadcasts are whole but for gaps that say how many are missing; the numbers missed.
+fn check_gaps(lines: &[String], topic: &str, total: u64) -> u64 {
+    let (mut next, mut missed) = (0, 0);
+    for line in lines.iter().filter(|line| line.contains(topic)) {
+        if line.contains(r#""gap""#) {
+            let count =
+                line.split_once(r#""missed":"#).unwrap().1.trim_end_matches(|c: char| !c.is_ascii_digit());
+            let count: u64 = count.split('}').next().unwrap().parse().unwrap();
+            next += count;
+            missed += count;
+        } else if let Some(n) = number(line) {
+            assert_eq!(n, next, "{lines:#?}");
+            next += 1;
+        }
+    }
+    assert_eq!(next, total, "{lines:#?}");
+    missed
+}
+
+#[test]
+fn a_reader_that_may_skip_goes_on_behind_a_gap() {
+    for serializer in BOTH {
+        for window in 0..260 {
+            let (mut dialogue, slow) = overrun(serializer, "skip:1", window, 100);
+            assert_eq!(dialogue.server.stats().closed_slow_reader, 0);
+            assert!(dialogue.server.stats().gaps >= 1);
+            assert!(dialogue.server.log_bytes() <= 4096);
+            dialogue.server.set_window(slow, None);
+            let got = dialogue.take("a");
+            let missed = check_gaps(&got, "skip:1", 100);
+            assert!(missed > 30, "{missed}");
+            // It goes on as if nothing had been.
+            dialogue.play(
+                r#"
+                b -> ["1","9","skip:1","new_msg",{"body":"on"}]
+                a <- [null,null,"skip:1","new_msg",{"body":"on"}]
+                b <- [null,null,"skip:1","new_msg",{"body":"on"}]
+                "#,
+            );
+            assert_eq!(dialogue.server.log_bytes(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_gap_is_one_push_however_often_the_reader_was_passed_over() {
+    let (mut dialogue, slow) = overrun(Serializer::V2, "skip:1", 0, 200);
+    assert!(dialogue.server.outbox_bytes(slow) < 300);
+    dialogue.server.set_window(slow, None);
+    let got = dialogue.take("a");
+    let missed = check_gaps(&got, "skip:1", 200);
+    assert_eq!(got[0], format!(r#"["1",null,"skip:1","gap",{{"missed":{missed}}}]"#));
+    assert_eq!(got.len() as u64, 1 + 200 - missed);
+}
+
+#[test]
+fn a_gap_of_one_topic_never_stands_inside_a_frame_of_another() {
+    for serializer in BOTH {
+        for window in 0..260 {
+            let mut dialogue = Dialogue::new(&config_with(&[("topic_log_bytes_max", "4096")]), serializer);
+            dialogue.play(&joined("a b", "skip:1"));
+            dialogue.play(&joined("a b", "skip:2"));
+            let slow = dialogue.client("a");
+            dialogue.server.set_window(slow, Some(window));
+            let body = |n: u64| json!({"n": n, "text": "x".repeat(60)});
+            for n in 0..4 {
+                dialogue.server.broadcast("skip:1", "news", body(n)).unwrap();
+            }
+            for n in 0..60 {
+                dialogue.server.broadcast("skip:2", "news", body(n)).unwrap();
+            }
+            dialogue.server.set_window(slow, None);
+            let got = dialogue.take("a");
+            assert_eq!(check_gaps(&got, "skip:1", 4), 0);
+            check_gaps(&got, "skip:2", 60);
+        }
+    }
+}
+
+#[test]
+fn a_gap_of_one_topic_leaves_the_replies_of_others_in_their_order() {
+    for serializer in BOTH {
+        for window in (0..400).step_by(7) {
+            let mut dialogue = Dialogue::new(&config_with(&[("topic_log_bytes_max", "4096")]), serializer);
+            dialogue.play(&joined("a b", "skip:1"));
+            dialogue.play(&joined("a b", "probe:skip:2"));
+            let slow = dialogue.client("a");
+            dialogue.server.set_window(slow, Some(window));
+            for n in 0..100_u64 {
+                let body = json!({"n": n, "text": "x".repeat(60)});
+                dialogue.server.broadcast("skip:1", "news", body.clone()).unwrap();
+                dialogue.server.broadcast("probe:skip:2", "news", body).unwrap();
+                if n % 10 == 0 {
+                    let echo = dialogue.masked(&format!(r#"["1","e{n}","probe:skip:2","echo",{{}}]"#));
+                    dialogue.server.send_bytes(slow, &echo);
+                }
+            }
+            dialogue.server.set_window(slow, None);
+            let got = dialogue.take("a");
+            check_gaps(&got, "\"skip:1\"", 100);
+            check_gaps(&got, "\"probe:skip:2\"", 100);
+            let replies: Vec<_> = got.iter().filter(|line| line.contains("phx_reply")).collect();
+            assert_eq!(replies.len(), 10, "{got:#?}");
+            for (reply, n) in replies.iter().zip((0..).step_by(10)) {
+                assert!(reply.contains(&format!("\"e{n}\"")), "{replies:#?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_takes_nothing_is_closed() {
+    check_stalled(|_, _| {});
+}
+
+#[test]
+fn a_reader_that_takes_a_byte_at_a_time_is_closed() {
+    check_stalled(|dialogue, client| dialogue.server.set_window(client, Some(1)));
+}
+
+/// A client with broadcasts and replies waiting, that does `each` second what is said, is closed in time.
+#[track_caller]
+fn check_stalled(each_second: impl Fn(&mut Dialogue, ClientId)) {
+    for serializer in BOTH {
+        let mut dialogue = Dialogue::new(&config(), serializer);
+        dialogue.play(&joined("a b", "room:1"));
+        let (slow, other) = (dialogue.client("a"), dialogue.client("b"));
+        dialogue.server.set_window(slow, Some(20));
+        for n in 0..30 {
+            dialogue.server.broadcast("room:1", "news", json!(n)).unwrap();
+        }
+        dialogue.server.push(slow, "phoenix", "heartbeat", json!({}));
+        let mut seconds = 0;
+        while dialogue.server.stats().closed_stalled == 0 {
+            dialogue.server.advance(Duration::from_secs(1));
+            // It does send: what is counted is what it takes.
+            dialogue.server.push(slow, "phoenix", "heartbeat", json!({}));
+            dialogue.server.push(other, "phoenix", "heartbeat", json!({}));
+            each_second(&mut dialogue, slow);
+            seconds += 1;
+            assert!(seconds < 40);
+        }
+        assert!(seconds >= 29, "{seconds}");
+        dialogue.server.set_window(slow, None);
+        let got = dialogue.take("a");
+        let reason = "the client takes no bytes (stall_timeout)";
+        assert_eq!(got.last().unwrap(), &format!("close 4008 {reason}"));
+        assert!(got.len() < 10, "only what it had begun comes before the close: {got:#?}");
+        assert_eq!(dialogue.server.closed(other), None);
+        assert_eq!(dialogue.server.log_bytes(), 0);
+    }
+}
+
+#[test]
+fn a_stalled_reader_that_never_opens_its_window_is_given_up() {
+    for serializer in BOTH {
+        let mut dialogue = Dialogue::new(&config(), serializer);
+        dialogue.play(&joined("a", "room:1"));
+        let slow = dialogue.client("a");
+        dialogue.server.set_window(slow, Some(0));
+        dialogue.server.broadcast("room:1", "news", json!(1)).unwrap();
+        dialogue.server.advance(Duration::from_secs(32));
+        assert_eq!(dialogue.server.stats().closed_stalled, 1);
+        dialogue.server.advance(Duration::from_secs(6));
+        assert!(dialogue.server.is_gone(slow));
+        assert_eq!(dialogue.server.stats().connections, 0);
+    }
+}
+
+#[test]
+fn a_reader_that_takes_enough_is_not_stalled() {
+    let limits = [("stall_timeout", "2s"), ("stall_bytes_min", "100")];
+    for serializer in BOTH {
+        let mut dialogue = Dialogue::new(&config_with(&limits), serializer);
+        dialogue.play(&joined("a", "room:1"));
+        let slow = dialogue.client("a");
+        dialogue.server.set_window(slow, Some(0));
+        for n in 0..100 {
+            dialogue.server.broadcast("room:1", "news", json!({"n": n})).unwrap();
+        }
+        for _ in 0..30 {
+            dialogue.server.set_window(slow, Some(60));
+            dialogue.server.advance(Duration::from_secs(1));
+        }
+        assert_eq!(dialogue.server.stats().closed_stalled, 0);
+        // A second too slow.
+        for _ in 0..4 {
+            dialogue.server.set_window(slow, Some(45));
+            dialogue.server.advance(Duration::from_secs(1));
+        }
+        assert_eq!(dialogue.server.stats().closed_stalled, 1);
+    }
+}
+
+#[test]
+fn a_reader_that_has_caught_up_has_its_whole_time_again() {
+    for serializer in BOTH {
+        let mut dialogue = Dialogue::new(&config(), serializer);
+        dialogue.play(&joined("a", "room:1"));
+        let slow = dialogue.client("a");
+        for _ in 0..5 {
+            dialogue.server.set_window(slow, Some(0));
+            dialogue.server.broadcast("room:1", "news", json!(1)).unwrap();
+            dialogue.server.advance(Duration::from_secs(25));
+            dialogue.server.push(slow, "phoenix", "heartbeat", json!({}));
+            dialogue.server.set_window(slow, None);
+        }
+        assert_eq!(dialogue.server.stats().closed_stalled, 0);
+        assert_eq!(dialogue.take("a").len(), 10);
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_its_replies_is_closed() {
+    for serializer in BOTH {
+        for window in [0, 1, 30, 100] {
+            let mut dialogue = Dialogue::new(&config_with(&[("outbox_bytes_max", "4096")]), serializer);
+            dialogue.play(&joined("a b", "probe:1"));
+            let slow = dialogue.client("a");
+            dialogue.server.set_window(slow, Some(window));
+            let mut pushed = 0;
+            while dialogue.server.stats().closed_outbox_full == 0 {
+                dialogue.server.push(slow, "probe:1", "echo", json!("x".repeat(100)));
+                pushed += 1;
+                assert!(dialogue.server.outbox_bytes(slow) <= 4096 + 300);
+            }
+            assert!((10..40).contains(&pushed), "{pushed}");
+            dialogue.server.push(slow, "probe:1", "echo", Value::Null);
+            dialogue.server.set_window(slow, None);
+            let got = dialogue.take("a");
+            let reason = "the client does not read its replies (outbox_bytes_max)";
+            assert_eq!(got.last().unwrap(), &format!("close 4008 {reason}"));
+            assert!(got.len() <= 3, "the rest of what it had begun, and the close: {got:#?}");
+            assert_eq!(dialogue.take("b").len(), 1, "it hears that the other has gone");
+        }
+    }
+}
+
+#[test]
+fn pushes_from_other_threads_to_a_client_that_does_not_read_are_bounded() {
+    let (mut config, book) = super::probe::config_with_book();
+    config.limits = config_with(&[("outbox_bytes_max", "4096")]).limits;
+    let mut dialogue = Dialogue::new(&config, Serializer::V2);
+    dialogue.play(&joined("a", "probe:1"));
+    let slow = dialogue.client("a");
+    dialogue.server.push(slow, "probe:1", "handle", Value::Null);
+    let handle = book.take_handle();
+    dialogue.server.set_window(slow, Some(0));
+    for _ in 0..100 {
+        handle.push("news", json!("x".repeat(100)).into()).unwrap();
+    }
+    dialogue.server.settle();
+    assert_eq!(dialogue.server.stats().closed_outbox_full, 1);
+    assert!(dialogue.server.outbox_bytes(slow) < 4096);
+}
+
+#[test]
+fn a_close_of_a_client_that_does_not_read_is_echoed_behind_the_frame_that_it_has_begun() {
+    for serializer in BOTH {
+        for window in 0..100 {
+            let mut dialogue = Dialogue::new(&config(), serializer);
+            dialogue.play(&joined("a b", "room:1"));
+            let slow = dialogue.client("a");
+            dialogue.server.set_window(slow, Some(window));
+            for n in 0..100 {
+                dialogue.server.broadcast("room:1", "news", json!({"n": n})).unwrap();
+            }
+            let close = dialogue.masked("close 1000");
+            dialogue.server.send_bytes(slow, &close);
+            assert_eq!(dialogue.server.log_bytes(), 0);
+            assert!(dialogue.server.outbox_bytes(slow) < 300);
+            dialogue.server.set_window(slow, None);
+            let got = dialogue.take("a");
+            assert_eq!(got.last().unwrap(), "close 1000");
+            assert!(got.len() <= 4, "{got:#?}");
+        }
+    }
+}
