@@ -240,15 +240,15 @@ impl Endpoint {
         }
         let mut left = true;
         for _ in 0..budget {
+            if self.is_backlogged() {
+                break;
+            }
             let Some(mail) = self.inbox.next() else {
                 left = false;
                 break;
             };
             self.deliver_mail(mail, now);
             self.run_work(now);
-            if self.is_backlogged() {
-                break;
-            }
         }
         self.check_invariants();
         left || !self.work.is_empty()
