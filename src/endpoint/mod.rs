@@ -261,6 +261,15 @@ impl Endpoint {
         self.drain_waits || self.hub.backlogged && !self.hub.is_clean()
     }
 
+    /// Whether so much waits for one connection alone that the caller should flush before it reads on from it.
+    /// Not while the peer takes nothing: what waits then is for `outbox_bytes_max` to bound.
+    #[must_use]
+    pub fn is_full(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(id.slot()).filter(|found| found.generation == id.generation);
+        let half = self.config.limits.outbox_bytes_max / 2;
+        connection.is_some_and(|connection| !connection.blocked && connection.outbox.held() > half)
+    }
+
     /// A connection that has ended: the caller closes its socket. To be called until `None` after each batch
     /// of events, before the next `accept`.
     pub fn poll_closed(&mut self) -> Option<ConnectionId> {

@@ -255,6 +255,9 @@ impl Running {
     /// Reads from one connection, within the budget; whether more may wait.
     fn read_connection(&mut self, Readable { id, until_end }: Readable, now: Instant) -> bool {
         for _ in 0..self.limits.reads_per_turn {
+            if self.endpoint.is_full(id) {
+                return true;
+            }
             match self.streams.receive(id, &mut self.buffer) {
                 Received::Bytes(n) => {
                     self.endpoint.handle_read(id, &mut self.buffer[..n], now);
