@@ -51,6 +51,9 @@ const SEED: [u8; 32] = [7; 32];
 /// Where all clients come from.
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
+/// Bytes that the event loop reads at once.
+const READ_BYTES: usize = 64 * 1024;
+
 /// A client of a [`TestServer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(usize);
@@ -221,12 +224,14 @@ impl TestServer {
         let now = self.now;
         let shard = &mut self.shards[self.clients[client.0].shard];
         shard.begin(now);
-        while shard.endpoint.is_backlogged() {
-            // The loop reads nothing as long as too much waits to be written.
-            shard.end(now);
-            shard.begin(now);
+        for read in bytes.to_vec().chunks_mut(READ_BYTES) {
+            while shard.endpoint.is_backlogged() || shard.endpoint.is_full(id) {
+                // The loop reads nothing as long as too much waits to be written.
+                shard.end(now);
+                shard.begin(now);
+            }
+            shard.endpoint.handle_read(id, read, now);
         }
-        shard.endpoint.handle_read(id, &mut bytes.to_vec(), now);
     }
 
     /// Takes the raw bytes that have come and have not been read as messages.
@@ -418,6 +423,13 @@ impl TestServer {
         payload: impl Into<PayloadBuf>,
     ) -> Result<(), Overloaded> {
         self.broker.publish(topic, event, payload.into(), None).map(drop)
+    }
+
+    /// Lets the client take so many bytes in each turn, as one with a good connection does: each of them fits
+    /// into the kernel's buffers, and has left them by the next turn.
+    pub fn set_pace(&mut self, client: ClientId, bytes: usize) {
+        let peer = self.peer_mut(client);
+        (peer.pace, peer.window) = (Some(bytes), Some(bytes));
     }
 
     /// Begins to end all connections, as a signal does.

@@ -38,10 +38,13 @@ impl Shard {
         Self { endpoint, wire: Wire::default(), limits, wake, begun: false, more: false }
     }
 
-    /// The first step of a turn: mail. What events do comes after it.
+    /// The first steps of a turn: who is writable, and mail. What other events do comes after them.
     pub(super) fn begin(&mut self, now: Instant) {
         if !std::mem::replace(&mut self.begun, true) {
             self.wake.0.store(false, Ordering::Relaxed);
+            for id in self.wire.take_writable() {
+                self.endpoint.handle_writable(id);
+            }
             self.more = self.endpoint.handle_mailbox(self.limits.mail_per_turn, now);
         }
     }
@@ -67,6 +70,6 @@ impl Shard {
 
     /// Whether the loop goes on without waiting.
     pub(super) fn is_awake(&self) -> bool {
-        self.more || self.wake.0.load(Ordering::Acquire)
+        self.more || self.wake.0.load(Ordering::Acquire) || self.wire.is_awaiting_turn()
     }
 }

@@ -24,11 +24,19 @@ pub(super) struct Peer {
     pub(super) received: Vec<u8>,
     /// Bytes it takes before it is full.
     pub(super) window: Option<usize>,
+    /// Bytes it takes in each turn.
+    pub(super) pace: Option<usize>,
     pub(super) writes: usize,
     pub(super) shut_down: bool,
     /// The connection is broken: a write fails.
     pub(super) cut: bool,
     pub(super) gone: bool,
+}
+
+impl Peer {
+    fn is_full_for_now(&self) -> bool {
+        self.pace.is_some() && self.window == Some(0) && !self.gone
+    }
 }
 
 /// The sockets of one shard.
@@ -44,6 +52,7 @@ impl Wire {
             id,
             received: Vec::new(),
             window: None,
+            pace: None,
             writes: 0,
             shut_down: false,
             cut: false,
@@ -73,6 +82,23 @@ impl Wire {
 
     pub(super) fn peer_mut(&mut self, index: usize) -> &mut Peer {
         &mut self.peers[index]
+    }
+
+    /// Begins a turn: the clients that were full and have taken their bytes since.
+    pub(super) fn take_writable(&mut self) -> Vec<ConnectionId> {
+        let mut writable = Vec::new();
+        for peer in self.peers.iter_mut().filter(|peer| peer.pace.is_some()) {
+            if peer.is_full_for_now() {
+                writable.push(peer.id);
+            }
+            peer.window = peer.pace;
+        }
+        writable
+    }
+
+    /// Whether a client is full that takes more in the next turn.
+    pub(super) fn is_awaiting_turn(&self) -> bool {
+        self.peers.iter().any(Peer::is_full_for_now)
     }
 
     pub(super) fn close(&mut self, id: ConnectionId) {
