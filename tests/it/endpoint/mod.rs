@@ -11,6 +11,7 @@ mod frames;
 mod http;
 mod joining;
 mod lifetimes;
+mod overload;
 mod pushing;
 mod slow_readers;
 mod undecodable;
