@@ -166,6 +166,8 @@ impl Endpoint {
                 *stall = Stall { since: tick, taken: 0 };
             }
         }
+        // The order of the map is another in each process; what is seen from outside is not to depend on it.
+        stalled.sort_unstable();
         for slot in stalled {
             self.stalls.remove(&slot);
             match self.by_slot(slot).map(|connection| &connection.state) {
