@@ -8,6 +8,8 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Instant;
 
+#[cfg(debug_assertions)]
+use super::CHECKED_MAX;
 use super::{Endpoint, HandedOver};
 use crate::channel::{PayloadBuf, SlowReader};
 use crate::connection::{Connection, ConnectionId, Entry, Gap, HandOver, State};
@@ -92,6 +94,10 @@ impl Endpoint {
                 self.trim(key, now);
             }
             self.hub.backlogged = false;
+            #[cfg(debug_assertions)]
+            if self.connections.len() <= CHECKED_MAX {
+                self.hub.check_trimmed(self.config.limits.topic_log_bytes_max);
+            }
         }
         self.drain_when_walked(now);
         self.run_work(now);

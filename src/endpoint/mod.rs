@@ -78,6 +78,11 @@ pub struct HandedOver {
     peer: IpAddr,
 }
 
+/// Connections with which everything is checked after each event, in debug builds. The checks cost time in
+/// proportion to what there is, so large tests go without.
+#[cfg(debug_assertions)]
+const CHECKED_MAX: usize = 64;
+
 /// One shard's logic.
 pub struct Endpoint {
     config: Config,
@@ -412,8 +417,7 @@ impl Endpoint {
 
     #[cfg(debug_assertions)]
     fn assert_invariants(&self) {
-        // The whole check costs time in proportion to what there is; large tests can't afford it each time.
-        if self.connections.len() > 64 {
+        if self.connections.len() > CHECKED_MAX {
             return;
         }
         self.hub.check_invariants();
@@ -424,14 +428,30 @@ impl Endpoint {
                 !waits || connection.queued || connection.blocked,
                 "connection {slot} has bytes that nobody will write"
             );
-            let Some(socket) = connection.socket() else { continue };
+            let State::WebSocket(web_socket) = &connection.state else { continue };
+            let socket = &web_socket.socket;
             joins += socket.joins.len();
+            assert!(
+                !web_socket.closing || socket.joins.len() == 0,
+                "connection {slot} is joined while closing"
+            );
+            // Besides what was checked when it was queued: notices of gaps, marks, and pongs that have grown.
+            let limits = &self.config.limits;
+            let held_max =
+                limits.outbox_bytes_max + 512 * (1 + socket.joins.len()) + 128 * limits.pongs_waiting_max;
+            assert!(web_socket.closing || connection.outbox.held() <= held_max, "too much waits for {slot}");
             for join in socket.joins.iter() {
                 let key = StreamKey { topic: join.topic, form: socket.form };
                 let stream = self.hub.stream_ref(key).expect("a join has its stream");
                 let subscriber = stream.subscribers[join.index as usize];
                 assert_eq!(subscriber.slot as usize, slot, "a subscription leads back to its connection");
             }
+        }
+        for slot in self.stalls.keys() {
+            assert!(self.connections.contains(*slot as usize), "a connection that is gone is behind");
+        }
+        if self.connections.is_empty() {
+            assert!(self.stalls.is_empty() && self.queued.is_empty(), "an empty shard has nothing to write");
         }
         assert_eq!(joins, self.hub.subscriber_count(), "every subscription belongs to a join");
     }

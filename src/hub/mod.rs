@@ -295,4 +295,11 @@ impl Hub {
             }
         }
     }
+    /// After a flush that has offered everybody everything, in debug builds: no log is beyond its limit.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_trimmed(&self, log_bytes_max: usize) {
+        for stream in self.topics.iter().flat_map(|(_, topic)| topic.streams.iter().flatten()) {
+            assert!(stream.log.len() <= log_bytes_max, "a log of {} bytes", stream.log.len());
+        }
+    }
 }
