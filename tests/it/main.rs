@@ -6,4 +6,5 @@
 mod corpus;
 mod endpoint;
 mod longpoll;
+mod simulator;
 mod symptoms;
