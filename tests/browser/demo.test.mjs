@@ -2,70 +2,22 @@
 
 import assert from "node:assert/strict";
 import { copyFile, mkdir } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { fileURLToPath } from "node:url";
 import { after, before, it } from "node:test";
 import { CLIENTS, Server, connect, join } from "../js/harness.js";
-
-const { chromium } = createRequire(new URL("../js/package.json", import.meta.url))("playwright-core");
-const path = (relative) => fileURLToPath(new URL(relative, import.meta.url));
+import { expectLine, launch, lines, openTab as openTabOf, path, say, shows } from "./tabs.mjs";
 
 let browser;
 let server;
 before(async () => {
   server = await Server.start("hailer");
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: [
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-      "--no-first-run",
-    ],
-  });
+  browser = await launch();
 });
 after(async () => {
   await browser?.close();
   await server?.kill();
 });
 
-/** A tab on the page; the test fails if it complains, save of what `expected` matches. */
-async function openTab(t, { url = server.url, expected = /^$/, prepare, route, ...options } = {}) {
-  const context = await browser.newContext({ locale: "en-GB", ...options });
-  const tab = await context.newPage();
-  tab.setDefaultTimeout(20_000);
-  const complaints = [];
-  tab.on("pageerror", (error) => complaints.push(String(error)));
-  // Violations of the content security policy are told here as well.
-  tab.on("console", (line) => {
-    if (["error", "warning"].includes(line.type())) complaints.push(line.text());
-  });
-  t.after(async () => {
-    await context.close();
-    assert.deepEqual(complaints.filter((text) => !expected.test(text)), []);
-  });
-  if (prepare) await tab.addInitScript(prepare);
-  if (route) await tab.routeWebSocket("**/socket/websocket*", route);
-  await tab.goto(url);
-  await shows(tab, "#state", /^Connected$/);
-  return tab;
-}
-
-const shows = (tab, selector, text) => tab.locator(selector, { hasText: text }).waitFor();
-
-/** Types into whatever has the focus, as a person with only a keyboard does. */
-async function say(tab, text) {
-  await tab.keyboard.type(text);
-  await tab.keyboard.press("Enter");
-}
-
-async function expectLine(tab, text) {
-  await tab.locator("#log .body").getByText(text, { exact: true }).waitFor();
-}
-
-const lines = (tab) => tab.locator("#log .body").allTextContents();
+const openTab = (t, options = {}) => openTabOf(t, browser, { url: server.url, ...options });
 
 it("a message typed in one tab is shown in both, with its time", async (t) => {
   const tabs = [await openTab(t), await openTab(t)];
