@@ -195,11 +195,6 @@ impl Inbox {
         }
         mail
     }
-
-    /// Makes the piece of mail that was taken last the next one again.
-    pub(crate) fn put_back(&mut self, mail: Mail) {
-        self.taken.push_front(mail);
-    }
 }
 
 impl Drop for Inbox {

@@ -201,16 +201,9 @@ impl Endpoint {
     }
 
     /// Takes mail up to a broadcast of this shard's own, so that what its channel does next comes after it.
-    ///
-    /// Not, though, if so much mail lies before it that it has to be written in between, or else the readers
-    /// of that mail would look slow: then what the channel does next may come first.
     fn deliver_until(&mut self, sequence: u64, now: Instant) {
         while let Some(mail) = self.inbox.next() {
             let reached = matches!(&mail, Mail::Broadcast(broadcast) if broadcast.sequence >= sequence);
-            if !reached && self.is_backlogged() {
-                self.inbox.put_back(mail);
-                break;
-            }
             self.deliver_mail(mail, now);
             if reached {
                 break;
