@@ -204,6 +204,10 @@ impl Endpoint {
     fn deliver_until(&mut self, sequence: u64, now: Instant) {
         while let Some(mail) = self.inbox.next() {
             let reached = matches!(&mail, Mail::Broadcast(broadcast) if broadcast.sequence >= sequence);
+            if self.is_backlogged() {
+                // This can't wait for its turn; the readers are not to suffer for it.
+                self.hub.suspend_judgement();
+            }
             self.deliver_mail(mail, now);
             if reached {
                 break;

@@ -14,7 +14,7 @@ use super::{Endpoint, HandedOver};
 use crate::channel::{PayloadBuf, SlowReader};
 use crate::connection::{Connection, ConnectionId, Entry, Gap, HandOver, State};
 use crate::fault::Fault;
-use crate::hub::{Hub, Log, LogBounds, Position, Stream, StreamKey, TopicId};
+use crate::hub::{Hub, Judgement, Log, LogBounds, Position, Stream, StreamKey, TopicId};
 use crate::phoenix::RefBuf;
 use crate::socket::Socket;
 
@@ -90,12 +90,14 @@ impl Endpoint {
             self.free(slot, now);
         }
         if self.hub.is_clean() && self.queued.is_empty() {
+            let judge = self.hub.judgement != Judgement::Suspended;
             while let Some(key) = self.hub.poll_trim() {
-                self.trim(key, now);
+                self.trim(key, judge, now);
             }
+            self.hub.judgement = if judge { Judgement::Due } else { Judgement::Overdue };
             self.hub.backlogged = false;
             #[cfg(debug_assertions)]
-            if self.connections.len() <= CHECKED_MAX {
+            if judge && self.connections.len() <= CHECKED_MAX {
                 self.hub.check_trimmed(self.config.limits.topic_log_bytes_max);
             }
         }
@@ -219,8 +221,9 @@ impl Endpoint {
         }
     }
 
-    /// Frees what no reader needs, and applies the topic's policy to those that lie too far behind.
-    fn trim(&mut self, key: StreamKey, now: Instant) {
+    /// Frees what no reader needs, and applies the topic's policy to those that lie too far behind if they are
+    /// to be judged.
+    fn trim(&mut self, key: StreamKey, judge: bool, now: Instant) {
         let bounds = LogBounds::of(&self.config.limits);
         let Some(stream) = self.hub.stream(key) else { return };
         if stream.log.segment_count() > 1 {
@@ -229,7 +232,8 @@ impl Endpoint {
                 stream.log.drop_front();
             }
         }
-        if !stream.log.exceeds(bounds) {
+        stream.excused = !judge;
+        if !judge || !stream.log.exceeds(bounds) {
             return;
         }
         let start = stream.log.keep_from(bounds);

@@ -428,18 +428,15 @@ impl Endpoint {
                 !waits || connection.queued || connection.blocked,
                 "connection {slot} has bytes that nobody will write"
             );
-            let State::WebSocket(web_socket) = &connection.state else { continue };
-            let socket = &web_socket.socket;
+            let Some(socket) = connection.socket() else { continue };
+            let closing = matches!(&connection.state, State::WebSocket(web_socket) if web_socket.closing);
             joins += socket.joins.len();
-            assert!(
-                !web_socket.closing || socket.joins.len() == 0,
-                "connection {slot} is joined while closing"
-            );
+            assert!(!closing || socket.joins.len() == 0, "connection {slot} is joined while closing");
             // Besides what was checked when it was queued: notices of gaps, marks, and pongs that have grown.
             let limits = &self.config.limits;
             let held_max =
                 limits.outbox_bytes_max + 512 * (1 + socket.joins.len()) + 128 * limits.pongs_waiting_max;
-            assert!(web_socket.closing || connection.outbox.held() <= held_max, "too much waits for {slot}");
+            assert!(closing || connection.outbox.held() <= held_max, "too much waits for {slot}");
             for join in socket.joins.iter() {
                 let key = StreamKey { topic: join.topic, form: socket.form };
                 let stream = self.hub.stream_ref(key).expect("a join has its stream");

@@ -59,7 +59,7 @@ impl Sim {
         Self {
             now,
             shards: (0..settings.shards)
-                .map(|shard| Endpoint::new(config.clone(), &broker, shard, now))
+                .map(|shard| Endpoint::new(config.clone(), &broker, shard, &[7; 32], now))
                 .collect(),
             wires: (0..settings.shards).map(|_| Wire::new(rng.fork(), settings.short_percent)).collect(),
             broker,
@@ -186,7 +186,8 @@ impl Sim {
         self.poll_closed(shard);
         let full =
             self.shards[shard].stats().connections >= self.settings.limits.connections_per_shard_max as u64;
-        let id = self.call(shard, |endpoint, _, now| endpoint.accept(now));
+        let id =
+            self.call(shard, |endpoint, _, now| endpoint.accept(std::net::Ipv4Addr::LOCALHOST.into(), now));
         assert_eq!(id.is_none(), full || self.draining, "what is refused");
         let (number, v1) = (self.clients.len(), self.rng.chance(40));
         self.wires[shard].open(id?, number);
@@ -286,19 +287,21 @@ fn judge(client: &mut Client, draining: bool, now: Instant, settings: &Settings,
     }
     let slow = reason.contains("topic's log") || reason.contains("takes no bytes");
     let number = client.reader.client;
+    // A client that takes nothing, or is far behind, is closed without the rest.
+    let kept_up = !client.ever_blocked;
     let (justified, complete) = match code {
         Some(4008) if slow => (client.ever_blocked, false),
         Some(4008) if reason.contains("outbox_bytes_max") => {
             let much = world.clients[number].made > settings.limits.outbox_bytes_max;
             (client.ever_blocked || much, false)
         }
-        Some(1012) => (draining, true),
+        Some(1012) => (draining, kept_up),
         Some(1002) if reason.contains("idle_timeout") => {
             let grain = Duration::from_millis(250);
-            (client.silence.max(now - client.heard) + grain >= settings.limits.idle_timeout, true)
+            (client.silence.max(now - client.heard) + grain >= settings.limits.idle_timeout, kept_up)
         }
-        code if client.closing == Some(*code) => (true, !client.ever_blocked),
-        Some(code) => (client.reader.misbehaved && ![1000, 1012, 4008].contains(code), true),
+        code if client.closing == Some(*code) => (true, kept_up),
+        Some(code) => (client.reader.misbehaved && ![1000, 1012, 4008].contains(code), kept_up),
         None => (false, false),
     };
     assert!(justified, "client {number} was closed with {code:?} {reason:?}");
