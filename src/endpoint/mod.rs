@@ -186,11 +186,19 @@ impl Endpoint {
     /// Bytes have come from the peer. They may be changed in place.
     pub fn handle_read(&mut self, id: ConnectionId, bytes: &mut [u8], now: Instant) {
         self.stats.bytes_in += bytes.len() as u64;
+        // While a connection waits to be handed over, it may bring a whole request, but nothing beyond it.
+        let most = self.config.limits.head_bytes_max.saturating_add(self.config.limits.body_bytes_max);
         let Some(connection) = self.connection(id) else { return };
         match &mut connection.state {
             State::Http(_) => self.read_http(id, bytes, now),
             State::WebSocket(_) => self.read_web_socket(id, bytes, now),
-            State::HandingOver(hand_over) => hand_over.bytes.extend_from_slice(bytes),
+            State::HandingOver(hand_over) => {
+                if hand_over.bytes.len() + bytes.len() > most {
+                    self.free(id.slot, now);
+                } else {
+                    hand_over.bytes.extend_from_slice(bytes);
+                }
+            }
             State::Finishing { .. } | State::Lingering { .. } | State::Session(_) => {}
         }
         self.run_work(now);
