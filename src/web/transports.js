@@ -24,7 +24,7 @@ export const webSocket = {
       ws = new WebSocket(url);
     } catch {
       // Switched off, by a policy or an extension.
-      setTimeout(() => on.close(CLOSE_ABNORMAL));
+      setTimeout(() => on.close(CLOSE_ABNORMAL), 0);
       return { send() {}, close() {} };
     }
     // The default, Blob, would need a task of its own to be read, out of order with text.
@@ -77,7 +77,7 @@ class LongPollConnection {
   }
 
   async #poll() {
-    for (;;) {
+    while (!this.#end.signal.aborted) {
       const { status, token, messages = [] } = await this.#request({ method: "GET" });
       if (status === STATUS_OK) {
         for (const text of messages) this.#tell(() => this.#on.message(text));
@@ -133,7 +133,7 @@ class LongPollConnection {
 
   /** Tells of each event in a task of its own, as a WebSocket does, and of the end after all that has come. */
   #tell(act) {
-    setTimeout(() => this.#end.signal.aborted || act());
+    setTimeout(() => this.#end.signal.aborted || act(), 0);
   }
 }
 

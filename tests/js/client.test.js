@@ -17,18 +17,19 @@ const TOPIC = "room:lobby";
 const HEARTBEAT_MS = 30_000;
 const TIMEOUT_MS = 10_000;
 
-describe("over a real connection", () => {
-  // Unlike a browser's, this one throws an error that nobody listens to, before it closes.
-  globalThis.WebSocket = class extends WebSocket {
-    constructor(url) {
-      super(url);
-      this.on("error", () => {});
-    }
-  };
+// Unlike a browser's, this one throws an error that nobody listens to, before it closes.
+globalThis.WebSocket = class extends WebSocket {
+  constructor(url) {
+    super(url);
+    this.on("error", () => {});
+  }
+};
+
+for (const transport of [webSocket, longPoll]) describe(`over a real ${transport.name} connection`, () => {
 
   async function enter(t) {
-    const server = await Server.startFor(t, "hailer");
-    const socket = new Socket(`${server.url}/socket`, { firstMs: 50 });
+    const server = await Server.startFor(t, "hailer", { shards: 4 });
+    const socket = new Socket(`${server.url}/socket`, { firstMs: 50, transport });
     t.after(() => socket.disconnect());
     const room = socket.channel(TOPIC);
     const [states, joins, bodies] = [new Inbox(), new Inbox(), new Inbox()];
@@ -407,5 +408,241 @@ describe("a push", () => {
     const { last, room } = await pretendJoined(t);
     last().on.close(1006);
     await assert.rejects(room.push("ask"), { kind: "disconnected" });
+  });
+});
+
+describe("long-poll", () => {
+  /** A connection whose requests the test answers, and what it tells. */
+  function pretendLongPoll(t, params = {}) {
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    const [requests, told] = [[], []];
+    t.mock.method(globalThis, "fetch", (url, { method, body, signal }) => {
+      const request = { url: new URL(url), method, body, signal };
+      requests.push(request);
+      return new Promise((resolve, reject) => {
+        request.answers = (json) => resolve({ json: async () => json });
+        request.fails = reject;
+        signal.addEventListener("abort", reject);
+      });
+    });
+    const connection = longPoll.open("http://hailer.test/socket", params, {
+      open: () => told.push("open"),
+      message: (text) => told.push(text),
+      close: (code) => told.push(code),
+    });
+    const later = async (act) => {
+      act();
+      await settled();
+      t.mock.timers.tick(1);
+      await settled();
+    };
+    const of = (method) => requests.filter((request) => request.method === method);
+    const polls = () => of("GET");
+    const posts = () => of("POST");
+    const answer = (request, json) => later(() => request.answers(json));
+    const open = () => answer(polls()[0], { status: 410, token: "T", messages: [] });
+    return { connection, told, polls, posts, later, answer, open, tick: (ms) => t.mock.timers.tick(ms) };
+  }
+
+  it("opens with the params, and polls with the token behind them", async (t) => {
+    const { told, polls, open } = pretendLongPoll(t, { token: "mine" });
+    assert.equal(polls()[0].url.href, "http://hailer.test/socket/longpoll?token=mine&vsn=2.0.0");
+    await open();
+    assert.deepEqual(told, ["open"]);
+    assert.equal(polls()[1].url.search, "?token=mine&vsn=2.0.0&token=T");
+  });
+
+  it("tells messages in order and polls on, also after an empty window", async (t) => {
+    const { told, polls, open, answer } = pretendLongPoll(t);
+    await open();
+    await answer(polls()[1], { status: 200, token: "T", messages: ["a", "b"] });
+    await answer(polls()[2], { status: 204, token: "T", messages: [] });
+    await answer(polls()[3], { status: 200, token: "T", messages: ["c"] });
+    assert.deepEqual(told, ["open", "a", "b", "c"]);
+    assert.equal(polls().length, 5);
+  });
+
+  it("posts at most 100 messages at a time, and the next when it is answered", async (t) => {
+    const { connection, posts, open, answer, later } = pretendLongPoll(t);
+    await open();
+    const sent = Array.from({ length: 230 }, (_, n) => `[${n}]`);
+    await later(() => sent.forEach((text) => connection.send(text)));
+    for (let n = 1; n <= 3; n++) {
+      assert.equal(posts().length, n);
+      await answer(posts()[n - 1], { status: 200 });
+    }
+    assert.deepEqual(posts().map(({ body }) => body.split("\n").length), [100, 100, 30]);
+    assert.deepEqual(posts().flatMap(({ body }) => body.split("\n")), sent);
+    await later(() => connection.send("[later]"));
+    assert.equal(posts()[3].body, "[later]");
+  });
+
+  for (const [what, json] of [
+    ["another token", { status: 410, token: "U", messages: [] }],
+    ["403", { status: 403 }],
+    ["500", { status: 500 }],
+    ["an unknown status", { status: 418 }],
+    ["null", null],
+  ]) {
+    it(`ends when a poll is answered with ${what}, after what has come`, async (t) => {
+      const { told, polls, open, answer } = pretendLongPoll(t);
+      await open();
+      await answer(polls()[1], { status: 200, token: "T", messages: ["last"] });
+      await answer(polls()[2], json);
+      assert.deepEqual(told, ["open", "last", 1006]);
+      assert.equal(polls().length, 3);
+    });
+  }
+
+  for (const json of [{ status: 410 }, { status: 408 }, { status: 413 }]) {
+    it(`ends when a POST is answered with ${json.status}, and its poll with it`, async (t) => {
+      const { connection, told, polls, posts, open, later, answer } = pretendLongPoll(t);
+      await open();
+      await later(() => connection.send("[]"));
+      await answer(posts()[0], json);
+      assert.deepEqual(told, ["open", 1006]);
+      assert.ok(polls()[1].signal.aborted);
+    });
+  }
+
+  it("ends when a request fails, or takes too long", async (t) => {
+    const { told, polls, later, open } = pretendLongPoll(t);
+    await open();
+    await later(() => polls()[1].fails(new TypeError("no network")));
+    assert.deepEqual(told, ["open", 1006]);
+    t.mock.restoreAll();
+    t.mock.timers.reset();
+    const slow = pretendLongPoll(t);
+    await slow.open();
+    await slow.later(() => slow.tick(20_000));
+    assert.deepEqual(slow.told, ["open", 1006]);
+    assert.ok(slow.polls()[1].signal.aborted);
+  });
+
+  it("tells nothing after it was closed", async (t) => {
+    const { connection, told, polls, open, later } = pretendLongPoll(t);
+    await open();
+    await later(() => {
+      polls()[1].answers({ status: 200, token: "T", messages: ["late"] });
+      connection.close();
+    });
+    assert.deepEqual(told, ["open"]);
+    assert.equal(polls().length, 2);
+  });
+});
+
+describe("the automatic choice", () => {
+  /** Connections of both transports that the test opens and ends. */
+  function pretendBoth(t) {
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    const opened = [];
+    for (const transport of [webSocket, longPoll]) {
+      t.mock.method(transport, "open", (endpoint, params, on) => {
+        const connection = { name: transport.name, on, closed: null };
+        opened.push(connection);
+        return { send() {}, close: (code) => (connection.closed = code) };
+      });
+    }
+    const automatic = new Automatic();
+    const socket = new Socket("/socket", { transport: automatic, random: () => 1 });
+    socket.connect();
+    return {
+      socket,
+      opened,
+      last: () => opened.at(-1),
+      names: () => opened.map(({ name }) => name),
+      tick: (ms) => t.mock.timers.tick(ms),
+    };
+  }
+  const [W, L] = ["WebSocket", "Long-poll"];
+
+  it("is a WebSocket that opens, also after the loss of many", (t) => {
+    const { socket, last, names, tick } = pretendBoth(t);
+    for (let n = 0; n < 4; n++) {
+      last().on.open();
+      assert.deepEqual([socket.state, socket.transport], ["connected", W]);
+      tick(2500);
+      last().on.close(1006);
+      tick(30_000);
+    }
+    assert.deepEqual(names(), [W, W, W, W, W]);
+  });
+
+  it("is long-poll at once when the second WebSocket in a row fails", (t) => {
+    const { socket, last, names, tick } = pretendBoth(t);
+    last().on.close(1006);
+    assert.equal(socket.state, "waiting");
+    tick(1000);
+    last().on.close(1006);
+    assert.equal(socket.state, "connecting");
+    last().on.open();
+    assert.deepEqual([socket.state, socket.transport], ["connected", L]);
+    assert.deepEqual(names(), [W, W, L]);
+  });
+
+  it("is long-poll when a WebSocket does not open in time, whatever that reports afterwards", (t) => {
+    const { socket, opened, names, tick } = pretendBoth(t);
+    tick(2499);
+    assert.deepEqual(names(), [W]);
+    tick(1);
+    assert.deepEqual(names(), [W, L]);
+    assert.equal(opened[0].closed, 4000);
+    opened[0].on.open();
+    opened[0].on.close(1006);
+    assert.equal(socket.state, "connecting");
+    opened[1].on.open();
+    assert.equal(socket.transport, L);
+  });
+
+  it("tries one WebSocket before each further long-poll, and keeps to those when one opens", (t) => {
+    const { socket, last, names, tick } = pretendBoth(t);
+    tick(2500);
+    last().on.open();
+    last().on.close(1006);
+    tick(1000);
+    last().on.close(1006);
+    last().on.open();
+    assert.deepEqual([names(), socket.transport], [[W, L, W, L], L]);
+    last().on.close(1006);
+    tick(2000);
+    last().on.open();
+    assert.equal(socket.transport, W);
+    last().on.close(1006);
+    tick(30_000);
+    last().on.close(1006);
+    tick(30_000);
+    assert.deepEqual(names(), [W, L, W, L, W, W, W]);
+  });
+
+  it("blames the server when long-poll fails as well", (t) => {
+    const { last, names, tick } = pretendBoth(t);
+    for (const name of [W, W, L, W, W, L, W]) {
+      assert.equal(last().name, name);
+      last().on.close(1006);
+      tick(30_000 * (name === L || names().filter((other) => other === W).length % 2));
+    }
+  });
+
+  it("sends heartbeats over WebSockets alone", (t) => {
+    const { socket, last, tick } = pretendBoth(t);
+    tick(2500);
+    last().on.open();
+    tick(600_000);
+    assert.equal(socket.state, "connected");
+  });
+
+  it("gives way to a choice at once, and ends what it had under way", (t) => {
+    const { socket, opened, names, tick } = pretendBoth(t);
+    socket.use(longPoll);
+    assert.equal(opened[0].closed, 1000);
+    tick(2500);
+    assert.deepEqual(names(), [W, L]);
+    opened[1].on.open();
+    socket.use(webSocket);
+    assert.equal(opened[1].closed, 1000);
+    assert.deepEqual(names(), [W, L, W]);
+    socket.disconnect();
+    socket.use(longPoll);
+    assert.deepEqual([socket.state, names().length], ["offline", 3]);
   });
 });
