@@ -6,5 +6,9 @@
 mod corpus;
 mod endpoint;
 mod longpoll;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod server;
 mod simulator;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod support;
 mod symptoms;

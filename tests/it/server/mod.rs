@@ -1,0 +1,10 @@
+//! The real program on real sockets, as its peers see it.
+
+mod closing;
+mod gaps;
+mod http;
+mod library;
+mod messages;
+mod pressure;
+mod process;
+mod slow_readers;

@@ -1,0 +1,32 @@
+//! What the tests of the running program share: the program, and peers of several kinds.
+//!
+//! Nothing here waits for a fixed time: whatever is waited for has [`PATIENCE`], and a test that runs out of it
+//! fails.
+
+mod client;
+mod memory;
+pub(crate) mod peer;
+mod process;
+
+use std::time::{Duration, Instant};
+
+pub(crate) use client::Client;
+pub(crate) use memory::Memory;
+pub(crate) use peer::Peer;
+pub(crate) use process::{Hailer, hailer, hailer_output};
+
+/// How long anything may take that happens at once on an idle machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Looks again and again until `found` gives a value.
+pub(crate) fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = found() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        // The interval decides how soon the end is noticed, nothing else.
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,184 @@
+//! The real program.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::{PATIENCE, eventually};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_hailer");
+
+/// The program with these arguments, to be changed and started.
+pub(crate) fn hailer(args: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// Runs the program to its end.
+pub(crate) fn hailer_output(args: &[&str]) -> Output {
+    hailer(args).output().expect("the program starts")
+}
+
+/// Lines that another thread reads.
+#[derive(Clone, Default)]
+struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);
+
+impl Lines {
+    fn collect(source: impl Read + Send + 'static) -> Self {
+        let lines = Self::default();
+        let to = lines.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(source).lines().map_while(Result::ok) {
+                to.0.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                to.0.1.notify_all();
+            }
+        });
+        lines
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The first line with `text` in it, as soon as it is there.
+    fn wait_for(&self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut lines = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(line) = lines.iter().find(|line| line.contains(text)) {
+                return line.clone();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no line with {text:?} in the log: {lines:#?}");
+            lines = self.0.1.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// A running `hailer serve` on a port of its own. It is killed when dropped.
+pub(crate) struct Hailer {
+    child: Child,
+    address: SocketAddr,
+    log: Lines,
+    /// Ends when the process does.
+    stdout: Receiver<String>,
+}
+
+impl Hailer {
+    /// Starts `hailer serve --listen 127.0.0.1:0` with further arguments, and waits until it listens.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        Self::run(hailer(&[&["serve", "--listen", "127.0.0.1:0"], args].concat()))
+    }
+
+    /// The same with a limit of open files.
+    pub(crate) fn start_with_descriptors(descriptors: usize, args: &[&str]) -> Self {
+        let script = format!("ulimit -n {descriptors}; exec \"$0\" serve --listen 127.0.0.1:0 \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, BINARY]).args(args).stdin(Stdio::null());
+        Self::run(command)
+    }
+
+    /// Runs a command that becomes the program.
+    pub(crate) fn run(mut command: Command) -> Self {
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let log = Lines::collect(child.stderr.take().expect("stderr is a pipe"));
+        let (sender, stdout) = channel();
+        let source = child.stdout.take().expect("stdout is a pipe");
+        std::thread::spawn(move || {
+            for line in BufReader::new(source).lines().map_while(Result::ok) {
+                // A test that has ended reads no more.
+                let _ = sender.send(line);
+            }
+        });
+        let line = stdout.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            let _ = child.kill();
+            panic!("the program says nothing; its log: {:#?}", log.all())
+        });
+        let address = line
+            .split_once("http://")
+            .and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok())
+            .unwrap_or_else(|| panic!("no address in {line:?}"));
+        Self { child, address, log, stdout }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything that was logged so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.all()
+    }
+
+    /// The first line of the log with `text` in it, as soon as it is there.
+    pub(crate) fn log_line(&self, text: &str) -> String {
+        self.log.wait_for(text)
+    }
+
+    /// Sends a signal, named as `kill` names it.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Waits for the end of the process.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.stdout.recv_timeout(left) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("the process has not ended: {:#?}", self.log()),
+            }
+        }
+        eventually("the end of the process", || self.child.try_wait().expect("the child can be waited for"))
+    }
+
+    /// Stops the server by a signal; it must end well. The last line of its log is returned.
+    pub(crate) fn stop(&mut self) -> String {
+        self.signal("TERM");
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "{:#?}", self.log());
+        self.log_line("stopped")
+    }
+
+    /// Descriptors that the process has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.pid());
+        std::fs::read_dir(folder).expect("the process lives").count()
+    }
+
+    /// Waits until the process has so many descriptors open.
+    pub(crate) fn wait_for_descriptors(&self, expected: usize) {
+        let mut last = 0;
+        eventually(&format!("{expected} descriptors"), || {
+            let now = self.descriptors();
+            if now != last && std::env::var_os("HAILER_VERBOSE").is_some() {
+                println!("{now} descriptors, {expected} expected");
+            }
+            last = now;
+            (now == expected).then_some(())
+        });
+    }
+}
+
+impl Drop for Hailer {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            println!("the log of the program: {:#?}", self.log());
+        }
+    }
+}
