@@ -7,6 +7,8 @@ mod corpus;
 mod endpoint;
 mod longpoll;
 #[cfg(all(feature = "cli", target_os = "linux"))]
+mod load;
+#[cfg(all(feature = "cli", target_os = "linux"))]
 mod server;
 mod simulator;
 #[cfg(all(feature = "cli", target_os = "linux"))]

@@ -4,13 +4,16 @@
 //! fails.
 
 mod client;
+mod kernel;
 mod memory;
 pub(crate) mod peer;
 mod process;
+pub(crate) mod swarm;
 
 use std::time::{Duration, Instant};
 
 pub(crate) use client::Client;
+pub(crate) use kernel::{Slabs, descriptor_limit};
 pub(crate) use memory::Memory;
 pub(crate) use peer::Peer;
 pub(crate) use process::{Hailer, hailer, hailer_output};
