@@ -56,10 +56,14 @@ impl Endpoint {
         }
     }
 
-    /// Whether the WebSocket is there and not being closed.
+    /// Whether the socket is there and not being closed.
     fn is_open(&self, id: ConnectionId) -> bool {
         let connection = self.connections.get(id.slot()).filter(|c| c.generation == id.generation);
-        connection.is_some_and(|c| matches!(&c.state, State::WebSocket(web_socket) if !web_socket.closing))
+        connection.is_some_and(|connection| match &connection.state {
+            State::WebSocket(web_socket) => !web_socket.closing,
+            State::Session(_) => true,
+            _ => false,
+        })
     }
 
     fn is_joined(&self, id: ConnectionId, topic: TopicId) -> bool {
