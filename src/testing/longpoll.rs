@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::wire::{self, Frame};
+use super::wire::Frame;
 use super::{ClientId, Closed, TestServer};
 use crate::phoenix::Serializer;
 
@@ -99,25 +99,24 @@ impl TestServer {
     }
 
     /// Reads the answers that have come, and polls again after each.
-    pub(super) fn read_answers(&mut self, client: ClientId) {
+    pub(super) fn read_answers(&mut self, client: ClientId) -> Vec<Frame> {
+        let mut frames = Vec::new();
         while let Some(answer) = self.take_response(client) {
             match answer["status"].as_u64() {
                 Some(200) => {
-                    let serializer = self.clients[client.0].serializer;
-                    for message in answer["messages"].as_array().into_iter().flatten() {
-                        let text = message.as_str().expect("a message is a string");
-                        let message = wire::read_message(serializer, &frame_of(text));
-                        self.clients[client.0].inbox.push(message);
-                    }
+                    let messages = answer["messages"].as_array().into_iter().flatten();
+                    let texts = messages.map(|message| message.as_str().expect("a message is a string"));
+                    frames.extend(texts.map(frame_of));
                     self.poll(client);
                 }
                 Some(204) => self.poll(client),
                 _ => {
                     self.end(client, &answer);
-                    return;
+                    break;
                 }
             }
         }
+        frames
     }
 
     /// Takes the JSON of a response that has come whole.

@@ -523,14 +523,24 @@ impl TestServer {
         self.shards[client.shard].wire.peer_mut(client.peer)
     }
 
-    /// Reads whole frames from the bytes that have come.
-    fn read(&mut self, client: ClientId) {
+    /// Takes the whole frames that have come and have not been read as messages. What comes by long-poll is
+    /// shown as the frames that would carry it on a WebSocket.
+    ///
+    /// # Panics
+    /// The bytes are no frames of this server.
+    pub fn take_frames(&mut self, client: ClientId) -> Vec<Frame> {
         if self.token(client).is_some() {
             return self.read_answers(client);
         }
         let bytes = std::mem::take(&mut self.peer_mut(client).received);
         let (frames, used) = read_frames(&bytes);
         self.peer_mut(client).received = bytes[used..].to_vec();
+        frames
+    }
+
+    /// Reads what has come.
+    fn read(&mut self, client: ClientId) {
+        let frames = self.take_frames(client);
         let client = &mut self.clients[client.0];
         for frame in frames {
             match frame.opcode {

@@ -8,30 +8,37 @@
 //! A line is what one client sends or gets, byte for byte. A client connects when it is first named. Between
 //! two lines that send, every client must have got exactly what the lines say: neither more nor less, in this
 //! order. Lines are written for serializer V2; [`check`] plays them with V1 as well, translated by what the
-//! protocol says of the two: no join_ref, and so no ref in `phx_close` and `phx_error`.
+//! protocol says of the two: no join_ref, and so no ref in `phx_close` and `phx_error`. And it plays them both
+//! over WebSocket and over long-poll, whose messages are the same.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use hailer::endpoint::Config;
 use hailer::phoenix::Serializer;
-use hailer::testing::{ClientId, Frame, TestServer, read_frames, write_masked};
+use hailer::testing::{ClientId, Frame, TestServer, write_masked};
 use serde_json::value::RawValue;
 
 pub(super) const BOTH: [Serializer; 2] = [Serializer::V1, Serializer::V2];
+
+/// How the clients of a dialogue are connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    WebSocket,
+    LongPoll,
+}
 
 /// A server and its clients by name.
 pub(super) struct Dialogue {
     pub(super) server: TestServer,
     serializer: Serializer,
+    transport: Transport,
     clients: BTreeMap<String, ClientId>,
-    /// Bytes of frames that have not come whole.
-    partial: BTreeMap<String, Vec<u8>>,
     /// Frames that no line has named.
     unread: BTreeMap<String, Vec<Frame>>,
 }
 
-/// Plays the lines with both serializers; the dialogues are returned for questions.
+/// Plays the lines with both serializers, over both transports.
 #[track_caller]
 pub(super) fn check(lines: &str) {
     check_with(&super::probe::config(), lines);
@@ -41,7 +48,11 @@ pub(super) fn check(lines: &str) {
 #[track_caller]
 pub(super) fn check_with(config: &Config, lines: &str) {
     for serializer in BOTH {
-        Dialogue::new(config, serializer).play(lines);
+        for transport in [Transport::WebSocket, Transport::LongPoll] {
+            let mut dialogue = Dialogue::new(config, serializer);
+            dialogue.transport = transport;
+            dialogue.play(lines);
+        }
     }
 }
 
@@ -61,8 +72,8 @@ impl Dialogue {
         Self {
             server: TestServer::with_config(config, shards),
             serializer,
+            transport: Transport::WebSocket,
             clients: BTreeMap::new(),
-            partial: BTreeMap::new(),
             unread: BTreeMap::new(),
         }
     }
@@ -72,7 +83,10 @@ impl Dialogue {
         if let Some(client) = self.clients.get(name) {
             return *client;
         }
-        let client = self.server.connect_with(self.serializer);
+        let client = match self.transport {
+            Transport::WebSocket => self.server.connect_with(self.serializer),
+            Transport::LongPoll => self.server.connect_long_poll(self.serializer),
+        };
         self.clients.insert(name.to_owned(), client);
         client
     }
@@ -96,8 +110,24 @@ impl Dialogue {
     /// Sends a line's text: `close 1000`, `ping x`, or a message.
     fn send(&mut self, name: &str, text: &str) {
         let client = self.client(name);
-        let bytes = self.masked(text);
-        self.server.send_bytes(client, &bytes);
+        match self.transport {
+            Transport::WebSocket => {
+                let bytes = self.masked(text);
+                self.server.send_bytes(client, &bytes);
+            }
+            Transport::LongPoll => {
+                let text = self.message(text);
+                self.server.send_text(client, &text);
+            }
+        }
+    }
+
+    /// The message of a line's text in the form of this dialogue's serializer.
+    fn message(&self, text: &str) -> String {
+        match self.serializer {
+            Serializer::V2 => text.to_owned(),
+            Serializer::V1 => to_v1(text, true),
+        }
     }
 
     /// The frame of a line's text.
@@ -109,23 +139,23 @@ impl Dialogue {
                 write_masked(&mut bytes, 0x8, true, &code.to_be_bytes());
             }
             Some(("ping", payload)) => write_masked(&mut bytes, 0x9, true, payload.as_bytes()),
-            _ => {
-                let text = match self.serializer {
-                    Serializer::V2 => text.to_owned(),
-                    Serializer::V1 => to_v1(text, true),
-                };
-                write_masked(&mut bytes, 0x1, true, text.as_bytes());
-            }
+            _ => write_masked(&mut bytes, 0x1, true, self.message(text).as_bytes()),
         }
         bytes
+    }
+
+    /// Serializer and transport, for whoever reads of a failure.
+    fn form(&self) -> String {
+        format!("{:?} over {:?}", self.serializer, self.transport)
     }
 
     #[track_caller]
     fn expect(&mut self, name: &str, text: &str, line: &str) {
         self.client(name);
         self.read();
+        let form = self.form();
         let unread = self.unread.entry(name.to_owned()).or_default();
-        assert!(!unread.is_empty(), "{:?}: nothing came for: {line}", self.serializer);
+        assert!(!unread.is_empty(), "{form}: nothing came for: {line}");
         let got = show(&unread.remove(0));
         let is_message = text.starts_with('[');
         let expected = if is_message && self.serializer == Serializer::V1 {
@@ -133,7 +163,7 @@ impl Dialogue {
         } else {
             text.to_owned()
         };
-        assert_eq!(got, expected, "{:?}: {line}", self.serializer);
+        assert_eq!(got, expected, "{form}: {line}");
     }
 
     #[track_caller]
@@ -141,7 +171,7 @@ impl Dialogue {
         self.read();
         for (name, frames) in &self.unread {
             let shown: Vec<_> = frames.iter().map(show).collect();
-            assert!(shown.is_empty(), "{:?}: before {line}, {name} got also {shown:#?}", self.serializer);
+            assert!(shown.is_empty(), "{}: before {line}, {name} got also {shown:#?}", self.form());
         }
     }
 
@@ -161,10 +191,7 @@ impl Dialogue {
 
     fn read(&mut self) {
         for (name, client) in &self.clients {
-            let bytes = self.partial.entry(name.clone()).or_default();
-            bytes.extend(self.server.take_bytes(*client));
-            let (frames, used) = read_frames(bytes);
-            bytes.drain(..used);
+            let frames = self.server.take_frames(*client);
             self.unread.entry(name.clone()).or_default().extend(frames);
         }
     }
