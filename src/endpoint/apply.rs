@@ -272,9 +272,14 @@ impl Endpoint {
         }
     }
 
-    /// Makes the calls that have waited.
+    /// Does what has waited until an event was dealt with.
     pub(super) fn run_work(&mut self, now: Instant) {
         self.resume(now);
+        self.make_calls(now);
+    }
+
+    /// Makes the calls that have waited.
+    pub(super) fn make_calls(&mut self, now: Instant) {
         for _ in 0..WORK_BUDGET {
             let Some(work) = self.work.pop_front() else { break };
             match work {

@@ -18,7 +18,14 @@ use crate::socket::Join;
 const RESERVED: &str = "phx_";
 
 impl Endpoint {
+    /// Does what a client's message asks for, and makes the calls that this causes: the client's next message
+    /// may end a channel that is among the called ones, or join a topic that was not joined in time.
     pub(super) fn dispatch(&mut self, id: ConnectionId, message: &Message<'_>, now: Instant) {
+        self.obey(id, message, now);
+        self.make_calls(now);
+    }
+
+    fn obey(&mut self, id: ConnectionId, message: &Message<'_>, now: Instant) {
         let TopicField::Text(topic) = &message.topic else {
             return self.reply_unmatched(id.slot, message, now);
         };

@@ -410,3 +410,29 @@ fn bytes_reach_the_clients_of_v2_alone() {
     dialogue.server.broadcast("probe:1", "news", json!({})).unwrap();
     assert!(!dialogue.server.take_bytes(old).is_empty());
 }
+
+#[test]
+fn an_intercepted_broadcast_keeps_its_place_among_the_messages_of_a_packet() {
+    for serializer in BOTH {
+        let mut dialogue = Dialogue::new(&config(), serializer);
+        dialogue.play(&joined("a b"));
+        let client = dialogue.client("a");
+        // Who leaves after it has been said hears it, and who joins after it does not.
+        let packet = [
+            dialogue.masked(r#"["1","2","probe:1","secret",{}]"#),
+            dialogue.masked(r#"["1","3","probe:1","phx_leave",{}]"#),
+            dialogue.masked(r#"["4","4","probe:1","phx_join",{}]"#),
+        ];
+        dialogue.server.send_bytes(client, &packet.concat());
+        dialogue.play(
+            r#"
+            a <- ["1",null,"probe:1","secret",{"note":null}]
+            a <- ["1","3","probe:1","phx_reply",{"status":"ok","response":{}}]
+            a <- ["1","1","probe:1","phx_close",{}]
+            a <- ["4","4","probe:1","phx_reply",{"status":"ok","response":{}}]
+            b <- ["1",null,"probe:1","secret",{"note":null}]
+            b <- [null,null,"probe:1","gone",{"why":"Left"}]
+            "#,
+        );
+    }
+}
