@@ -8,6 +8,7 @@ use tracing::{debug, error};
 use super::Endpoint;
 use super::apply::{Called, Joined};
 use super::ending::Rest;
+use super::flush::mark_partial;
 use crate::channel::{Assigns, Ended, JoinError, PayloadBuf, RouteIndex};
 use crate::connection::{ConnectionId, State};
 use crate::hub::TopicId;
@@ -158,9 +159,8 @@ impl Endpoint {
     }
 
     fn subscribe(&mut self, joined: &Joined, route: RouteIndex, message: &Message<'_>, assigns: Assigns) {
-        let Some(socket) = self.connections.get_mut(joined.id.slot()).and_then(|c| c.socket_mut()) else {
-            return;
-        };
+        let Some(connection) = self.connections.get_mut(joined.id.slot()) else { return };
+        let Some(socket) = connection.socket_mut() else { return };
         let (topic, index) = self.hub.subscribe(&joined.topic, route, socket.form, joined.id.slot);
         socket.joins.push(Join {
             topic,
@@ -170,6 +170,7 @@ impl Endpoint {
             implied: message.join_ref.is_none(),
             assigns,
         });
+        mark_partial(connection, &self.hub);
         self.stats.joins += 1;
     }
 

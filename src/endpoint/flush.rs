@@ -314,8 +314,9 @@ fn block(connection: &mut Connection, topic: TopicId, end: Position) {
     }
 }
 
-/// The same for a connection whose own flush ended inside a frame of a topic.
-fn mark_partial(connection: &mut Connection, hub: &Hub) {
+/// The same for a connection whose own flush ended inside a frame of a topic, or that has got a second topic
+/// since its only one was written in part.
+pub(super) fn mark_partial(connection: &mut Connection, hub: &Hub) {
     if !connection.outbox.is_empty() {
         // An entry that is not through stays first, so the frame goes on there.
         return;

@@ -552,3 +552,26 @@ fn a_close_of_a_client_that_does_not_read_is_echoed_behind_the_frame_that_it_has
         }
     }
 }
+
+#[test]
+fn a_topic_whose_join_could_not_be_answered_never_stands_inside_a_frame_of_another() {
+    for window in 0..100 {
+        let mut dialogue = Dialogue::new(&config(), Serializer::V1);
+        dialogue.play(&joined("a b", "probe:1"));
+        let slow = dialogue.client("a");
+        dialogue.server.set_window(slow, Some(window));
+        dialogue.server.broadcast("probe:1", "news", json!("of the first")).unwrap();
+        // A client of V1 can't be answered with bytes, so it is told nothing, but it is joined.
+        let join = dialogue.masked(r#"[null,"2","probe:2","phx_join",{"do":"bytes"}]"#);
+        dialogue.server.send_bytes(slow, &join);
+        dialogue.server.broadcast("probe:2", "news", json!("of the second")).unwrap();
+        let leave = dialogue.masked(r#"[null,"3","probe:2","phx_leave",{}]"#);
+        dialogue.server.send_bytes(slow, &leave);
+        dialogue.server.set_window(slow, None);
+        let mut got = dialogue.take("a");
+        assert_eq!(got.len(), 4, "{got:#?}");
+        got[..2].sort();
+        let expected = ["of the first", "of the second", "phx_reply", "phx_close"];
+        assert!(got.iter().zip(expected).all(|(line, expected)| line.contains(expected)), "{got:#?}");
+    }
+}
