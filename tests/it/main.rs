@@ -5,9 +5,9 @@
 
 mod corpus;
 mod endpoint;
-mod longpoll;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod load;
+mod longpoll;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod server;
 mod simulator;
