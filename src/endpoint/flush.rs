@@ -203,7 +203,7 @@ impl Endpoint {
         let Some(connection) = self.by_slot(id.slot) else { return };
         match &mut connection.state {
             State::WebSocket(web_socket) => web_socket.pongs_waiting = 0,
-            State::Finishing { .. } if connection.half_closed => self.free(id.slot, now),
+            State::Finishing { answered: None } if connection.half_closed => self.free(id.slot, now),
             State::Finishing { answered } => {
                 connection.state = State::Lingering { answered: *answered };
                 sink.shutdown(id);

@@ -430,7 +430,7 @@ impl Endpoint {
             // of the earlier connection would have been seen before the new poll.
             let whole = self.connection(earlier).is_none_or(|connection| connection.outbox.is_empty());
             self.settle_answer(id, earlier, whole);
-            if !whole {
+            if !whole || self.connection(earlier).is_some_and(|connection| connection.half_closed) {
                 self.free(earlier.slot, now);
             }
             if self.session_mut(id).is_none_or(|session| session.waiting != Some(poll)) {

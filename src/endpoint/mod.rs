@@ -210,10 +210,14 @@ impl Endpoint {
         let Some(connection) = self.connection(id) else { return };
         let waits = !connection.outbox.is_empty();
         connection.half_closed = true;
-        match connection.state {
+        match &connection.state {
             State::Session(_) => {}
             // A client that has said all it wants to say may still read its answers.
             State::Http(_) | State::Finishing { .. } if waits => self.finish(id.slot, now),
+            // The end may have been on its way when the answer to a poll was written. Then a reset comes, and
+            // before it no next poll.
+            State::Http(http) if http.answered.is_some() => self.finish(id.slot, now),
+            State::Lingering { answered: Some(_) } => {}
             State::WebSocket(_) => {
                 self.stats.closed_abruptly += 1;
                 self.free(id.slot, now);

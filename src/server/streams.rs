@@ -50,7 +50,13 @@ impl Streams {
         let Some(Some(stream)) = self.0.get_mut(id.slot()) else { return Received::Nothing };
         loop {
             match stream.read(buffer) {
-                Ok(0) => return Received::End,
+                // An end that a reset came behind reads as an end, but what was written since is lost.
+                Ok(0) => {
+                    return match stream.take_error() {
+                        Ok(None) => Received::End,
+                        _ => Received::Failed,
+                    };
+                }
                 Ok(n) => return Received::Bytes(n),
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => {}

@@ -53,11 +53,21 @@ impl TestServer {
     /// Sends a poll. A client whose connection is gone polls on a new one.
     pub fn poll(&mut self, client: ClientId) {
         let Some(token) = self.token(client).map(str::to_owned) else { return };
-        if self.peer(client).gone || self.peer(client).cut {
-            let fresh = self.open();
-            let (shard, peer) = (self.clients[fresh.0].shard, self.clients[fresh.0].peer);
-            (self.clients[client.0].shard, self.clients[client.0].peer) = (shard, peer);
+        let peer = self.peer(client);
+        if peer.gone || peer.cut || peer.shut_down {
+            return self.poll_anew(client);
         }
+        self.get(client, Some(&token));
+    }
+
+    /// Sends a poll on a new connection. What has come on the old one stays to be read.
+    pub fn poll_anew(&mut self, client: ClientId) {
+        let Some(token) = self.token(client).map(str::to_owned) else { return };
+        let unread = self.take_bytes(client);
+        let fresh = self.open();
+        let (shard, peer) = (self.clients[fresh.0].shard, self.clients[fresh.0].peer);
+        (self.clients[client.0].shard, self.clients[client.0].peer) = (shard, peer);
+        self.peer_mut(client).received = unread;
         self.get(client, Some(&token));
     }
 

@@ -123,6 +123,37 @@ fn a_reset_after_the_answer_was_written_repeats_it() {
     assert_eq!(bodies(&mut server, client), [1]);
 }
 
+/// The client's end crosses the answer on its way; the reset that it causes comes after the end.
+#[test]
+fn an_answer_that_found_the_client_gone_is_carried_again() {
+    let mut server = server_with(1, &[]);
+    let client = joined(&mut server, Serializer::V2);
+    server.received(client);
+    publish(&mut server, 1);
+    server.take_bytes(client);
+    server.hang_up(client);
+    server.reset(client);
+    server.poll(client);
+    assert_eq!(bodies(&mut server, client), [1]);
+    assert_eq!(server.stats().answers_repeated, 1);
+}
+
+/// A client with a connection for each request ends it after each answer; none of them stays.
+#[test]
+fn connections_that_have_carried_an_answer_do_not_pile_up() {
+    let mut server = server_with(1, &[]);
+    let client = joined(&mut server, Serializer::V2);
+    for number in 0..50 {
+        server.received(client);
+        publish(&mut server, number);
+        server.hang_up(client);
+        server.poll_anew(client);
+        assert_eq!(bodies(&mut server, client), [number]);
+    }
+    assert!(server.stats().connections <= 4, "{}", server.stats().connections);
+    assert_eq!(server.stats().answers_repeated, 0);
+}
+
 #[test]
 fn an_answer_that_was_read_is_never_repeated() {
     let mut server = server_with(1, &[]);
