@@ -74,7 +74,13 @@ impl TestServer {
     /// Sends the messages of one POST; the answer.
     pub(super) fn post(&mut self, client: ClientId, content_type: &str, body: &str) -> Option<Value> {
         let long_poll = self.clients[client.0].long_poll.as_ref()?;
-        let (token, posts) = (long_poll.token.clone(), long_poll.posts);
+        let (token, mut posts) = (long_poll.token.clone(), long_poll.posts);
+        if self.peer(posts).gone || self.peer(posts).shut_down {
+            posts = self.open();
+            if let Some(long_poll) = &mut self.clients[client.0].long_poll {
+                long_poll.posts = posts;
+            }
+        }
         let path = self.path.replace("/websocket", "/longpoll");
         let request = format!(
             "POST {path}?token={token} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\n\

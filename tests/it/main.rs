@@ -8,6 +8,7 @@ mod endpoint;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod load;
 mod longpoll;
+mod mixed_room;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod server;
 mod simulator;

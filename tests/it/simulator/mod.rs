@@ -7,7 +7,7 @@
 
 mod client;
 mod reader;
-mod rng;
+pub(crate) mod rng;
 mod sim;
 mod steps;
 mod wire;
