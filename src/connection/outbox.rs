@@ -10,8 +10,8 @@ pub(crate) enum Bytes {
     Owned(Box<[u8]>),
     Static(&'static [u8]),
     Gap(Box<Gap>),
-    /// Copied from the log of a topic that has ended for the client, as it takes bytes: what is still to be
-    /// written because the turn is not over says nothing against the client.
+    /// Copied from a topic's log, and no sign of a client that does not read: what a client that takes bytes
+    /// is still to get of a topic that has ended for it, or the rest of one frame.
     Copied(Box<[u8]>),
 }
 
@@ -121,7 +121,7 @@ impl Outbox {
 
     /// Adds the rest of a frame whose beginning was sent from a topic's log.
     pub(crate) fn put_rest(&mut self, rest: Box<[u8]>) {
-        self.push_front(Entry::Frame(rest.into()));
+        self.push_front(Entry::Frame(Bytes::Copied(rest)));
         self.go_on();
     }
 

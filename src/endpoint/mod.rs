@@ -448,7 +448,11 @@ impl Endpoint {
             let limits = &self.config.limits;
             let held_max =
                 limits.outbox_bytes_max + 512 * (1 + socket.joins.len()) + 128 * limits.pongs_waiting_max;
-            assert!(closing || connection.outbox.held() <= held_max, "too much waits for {slot}");
+            assert!(
+                closing || connection.outbox.held() <= held_max,
+                "{} bytes wait for {slot}",
+                connection.outbox.held()
+            );
             for join in socket.joins.iter() {
                 let key = StreamKey { topic: join.topic, form: socket.form };
                 let stream = self.hub.stream_ref(key).expect("a join has its stream");

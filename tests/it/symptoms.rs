@@ -309,3 +309,17 @@ fn a_join_was_granted_behind_the_close_frame() {
     assert_eq!(server.closed(client).unwrap().code, Some(4008));
     assert_eq!((server.stats().joins, server.stats().topics), (2, 0));
 }
+
+#[test]
+fn a_reader_that_was_passed_over_inside_a_large_frame_was_closed_with_its_next_reply() {
+    let mut server = skipping(Notification);
+    let client = server.connect();
+    server.join(client, "a", json!({}));
+    server.set_window(client, Some(10));
+    server.broadcast("a", "e", json!({"body": "a".repeat(3000)})).unwrap();
+    broadcast(&mut server, "a", 5);
+    server.push(client, "phoenix", "heartbeat", json!({}));
+    server.set_window(client, None);
+    assert_eq!(events(&server.received(client))[..2], ["e", "gap"]);
+    assert_eq!(server.closed(client), None);
+}
