@@ -11,7 +11,19 @@ use super::reader::{Kind, Reader, Sent};
 use super::rng::Rng;
 
 /// Topics with channels; their names say what becomes of slow readers.
-pub(super) const TOPICS: [&str; 4] = ["close:a", "close:b", "skip:a", "skip:b"];
+pub(super) const TOPICS: [&str; 4] = ["skip:a", "close:a", "close:b", "skip:b"];
+
+/// What a client is from its beginning.
+#[derive(Clone, Copy)]
+pub(super) struct Nature {
+    pub(super) number: usize,
+    pub(super) shard: usize,
+    pub(super) v1: bool,
+    /// One callback per call, since mailboxes are so small that broadcasts are refused.
+    pub(super) tiny: bool,
+    /// How many of the [`TOPICS`] it knows.
+    pub(super) topics: usize,
+}
 
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
@@ -19,10 +31,9 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 
 pub(super) struct Client {
-    pub(super) shard: usize,
+    nature: Nature,
     pub(super) id: ConnectionId,
     pub(super) reader: Reader,
-    v1: bool,
     /// Bytes that have not been given to the endpoint, and where the messages in them end.
     pub(super) unsent: VecDeque<u8>,
     pub(super) ends: VecDeque<usize>,
@@ -46,24 +57,14 @@ pub(super) struct Client {
     pub(super) ever_blocked: bool,
     /// Its end has been checked.
     pub(super) judged: bool,
-    /// One callback per call, since mailboxes are so small that broadcasts are refused.
-    tiny: bool,
 }
 
 impl Client {
-    pub(super) fn new(
-        number: usize,
-        shard: usize,
-        id: ConnectionId,
-        v1: bool,
-        tiny: bool,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(nature: Nature, id: ConnectionId, now: Instant) -> Self {
         Self {
-            shard,
+            nature,
             id,
-            reader: Reader::new(number, v1),
-            v1,
+            reader: Reader::new(nature.number, nature.v1),
             unsent: VecDeque::new(),
             ends: VecDeque::new(),
             next_id: 1,
@@ -77,8 +78,11 @@ impl Client {
             silence: Duration::ZERO,
             ever_blocked: false,
             judged: false,
-            tiny,
         }
+    }
+
+    pub(super) fn shard(&self) -> usize {
+        self.nature.shard
     }
 
     /// Whether it speaks and is heard.
@@ -100,7 +104,7 @@ impl Client {
             self.unsent.extend(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").bytes());
             self.reader.statuses.push(status);
         }
-        let vsn = if self.v1 { *rng.pick(&["", "?vsn=1.0.0"]) } else { "?vsn=2.0.0" };
+        let vsn = if self.nature.v1 { *rng.pick(&["", "?vsn=1.0.0"]) } else { "?vsn=2.0.0" };
         self.unsent.extend(upgrade_request(&format!("/socket/websocket{vsn}")).bytes());
         self.ends.push_back(self.unsent.len());
         self.reader.statuses.push(101);
@@ -109,7 +113,7 @@ impl Client {
 
     /// Puts a message of the client's choice behind what it has not sent yet; what it is.
     pub(super) fn say(&mut self, rng: &mut Rng) -> String {
-        let mut topic = *rng.pick(&TOPICS);
+        let mut topic = *rng.pick(&TOPICS[..self.nature.topics]);
         if !self.joins.contains_key(topic) && rng.chance(90) {
             match self.joins.keys().next() {
                 // Mostly it talks where it is.
@@ -148,12 +152,12 @@ impl Client {
             2 => "panic",
             _ => "ok",
         };
-        let acts = if rng.chance(25) && !self.tiny { acts(rng) } else { Vec::new() };
+        let acts = if rng.chance(25) && !self.nature.tiny { acts(rng) } else { Vec::new() };
         // What ends the channel at once is not for a join.
         let acts: Vec<Value> = acts.into_iter().filter(|act| act[0] == "cast" || act[0] == "push").collect();
         let payload = json!({"client": self.reader.client, "how": how, "size": rng.below(40), "acts": acts});
         // phoenix.js of serializer V1 sends none; others may leave it out as well.
-        let named = if rng.chance(if self.v1 { 30 } else { 85 }) { Some(id) } else { None };
+        let named = if rng.chance(if self.nature.v1 { 30 } else { 85 }) { Some(id) } else { None };
         let last = self.joins.get(topic).and_then(|(last, _)| *last);
         self.joins.insert(topic, (named, last));
         self.message(named, id, topic, "phx_join", &payload, rng.chance(10), rng);
@@ -163,7 +167,7 @@ impl Client {
     fn push(&mut self, topic: &'static str, rng: &mut Rng) -> String {
         let (join_ref, stale) = self.name(topic, rng);
         let id = self.id(Kind::Push, topic, stale);
-        let acts = if self.tiny { tiny_acts(rng) } else { acts(rng) };
+        let acts = if self.nature.tiny { tiny_acts(rng) } else { acts(rng) };
         let payload = json!({"id": id, "acts": acts});
         self.message(join_ref, id, topic, "do", &payload, rng.chance(20), rng);
         format!("#{id} push {topic} {}", json!(acts))
@@ -225,7 +229,7 @@ impl Client {
         let join_ref = join_ref.map(|join_ref| join_ref.to_string());
         let mut out = Vec::new();
         match join_ref {
-            Some(join_ref) if binary && !self.v1 => {
+            Some(join_ref) if binary && !self.nature.v1 => {
                 let id = id.to_string();
                 let fields = [&*join_ref, &*id, topic, event];
                 let mut bytes = vec![0];
@@ -240,7 +244,7 @@ impl Client {
                 } else {
                     json!(id.to_string())
                 };
-                let message = if self.v1 {
+                let message = if self.nature.v1 {
                     let mut message = json!({"topic": topic, "event": event, "payload": payload, "ref": id});
                     if let Some(join_ref) = join_ref {
                         message["join_ref"] = join_ref.into();
@@ -323,7 +327,7 @@ impl Client {
             "utf8" => masked(TEXT, b"[\"\xff\"]"),
             "json" => masked(TEXT, b"{\"topic\":"),
             "short" => masked(TEXT, b"[null,\"1\",\"t\"]"),
-            "bytes" => masked(if self.v1 { TEXT } else { BINARY }, &[9, 9, 9]),
+            "bytes" => masked(if self.nature.v1 { TEXT } else { BINARY }, &[9, 9, 9]),
             "large" => vec![0x82, 0xff, 0x7f, 0, 0, 0, 0, 0, 0, 0],
             "continued" => masked(0, b"a"),
             "close" => masked(CLOSE, &[3]),
@@ -345,7 +349,7 @@ impl Client {
     /// Takes bytes to be given to the endpoint.
     pub(super) fn take_bytes(&mut self, most: usize) -> Vec<u8> {
         let mut count = most.min(self.unsent.len());
-        if self.tiny
+        if self.nature.tiny
             && let Some(end) = self.ends.front()
         {
             count = count.min(*end);

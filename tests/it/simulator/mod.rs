@@ -23,7 +23,7 @@ use rng::Rng;
 use sim::Sim;
 
 /// Seeds of an ordinary test run.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 300;
 
 #[test]
 fn clients_get_exactly_what_they_are_to_get() {
@@ -73,6 +73,9 @@ struct Settings {
     steps: usize,
     /// Mailboxes are so small that broadcasts are refused.
     tiny: bool,
+    /// How many topics the clients know, and how many in a hundred of them speak V1.
+    topics: usize,
+    v1_percent: usize,
     drain_at: Option<usize>,
     short_percent: usize,
     /// How likely each kind of step is, in the order of [`steps`].
@@ -89,7 +92,7 @@ impl Settings {
         limits.outbox_bytes_max = *rng.pick(&[1024, 4096, 64 * 1024, 64 * 1024]);
         limits.channels_per_socket_max = *rng.pick(&[2, 4, 4]);
         limits.pongs_waiting_max = *rng.pick(&[1, 4, 16]);
-        limits.connections_per_shard_max = *rng.pick(&[3, 1000]);
+        limits.connections_per_shard_max = *rng.pick(&[3, 1000, 1000]);
         limits.idle_timeout = Duration::from_secs(10);
         limits.stall_timeout = Duration::from_secs(8);
         limits.stall_bytes_min = *rng.pick(&[1, 500]);
@@ -101,8 +104,10 @@ impl Settings {
             limits.mailbox_commands_max = *rng.pick(&[5, 20]);
         }
         Self {
-            shards: [1, 1, 2, 3, 4][rng.below(5)],
-            clients_max: rng.range(2, 16),
+            shards: *rng.pick(&[1, 1, 1, 2, 2, 3, 4]),
+            clients_max: rng.range(2, 24),
+            topics: rng.range(1, 4),
+            v1_percent: *rng.pick(&[0, 40, 100]),
             steps,
             tiny,
             drain_at: rng.chance(25).then(|| rng.below(steps)),

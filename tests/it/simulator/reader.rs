@@ -316,9 +316,14 @@ impl Reader {
         assert!(self.ended.insert(held.token), "join {} ends once", held.token);
     }
 
-    /// Nothing more comes for a join: everything it had to get must have come.
+    /// Nothing more comes for a join that has ended: everything it had to get must have come.
     fn finish(&self, held: &Held, topic: &str, world: &World) {
-        let (end, _) = world.joins[held.token].end.unwrap_or((world.casts.len(), Ended::Left));
+        self.check_held(held, topic, world, usize::MAX);
+    }
+
+    /// Whether everything has come of what had reached the join's shard at its end, or has until now.
+    fn check_held(&self, held: &Held, topic: &str, world: &World, reached: usize) {
+        let end = world.joins[held.token].end.map_or(reached.min(world.casts.len()), |(end, _)| end);
         let missing = world.count(topic, self.client, held.last, end);
         let (token, last) = (held.token, held.last);
         assert_eq!(
@@ -331,7 +336,7 @@ impl Reader {
     pub(super) fn check_complete(&self, world: &World) {
         let client = self.client;
         assert!(self.buffer.is_empty(), "client {client} has got half a frame");
-        self.check_delivered(world);
+        self.check_delivered(world, usize::MAX);
         assert_eq!(self.last_pong, self.last_ping, "the last ping of client {client} is answered");
         for (id, sent) in &self.sent {
             let handled = world.clients[client].answers.get(id);
@@ -356,9 +361,9 @@ impl Reader {
         }
     }
 
-    /// What had happened before the connection's end, or until now, has come.
-    pub(super) fn check_delivered(&self, world: &World) {
-        self.held.iter().for_each(|(topic, held)| self.finish(held, topic, world));
+    /// What had happened before the connection's end has come; if it is open, what had reached its shard.
+    pub(super) fn check_delivered(&self, world: &World, reached: usize) {
+        self.held.iter().for_each(|(topic, held)| self.check_held(held, topic, world, reached));
         assert_eq!(
             self.directs, world.clients[self.client].directs,
             "messages made for client {}",

@@ -9,7 +9,7 @@ use hailer::channel::{Router, SlowReader};
 use hailer::endpoint::{Config, Endpoint, Page};
 use hailer::stats::Stats;
 
-use super::client::Client;
+use super::client::{Client, Nature};
 use super::rng::Rng;
 use super::wire::Wire;
 use super::world::{Client as Noted, MESSAGE_BYTES, Script, World, lock};
@@ -148,7 +148,7 @@ impl Sim {
         lock(&self.world).clients[number].made += 4 * messages * MESSAGE_BYTES;
         client.silence = client.silence.max(self.now - client.heard);
         client.heard = self.now;
-        let (shard, id) = (client.shard, client.id);
+        let (shard, id) = (client.shard(), client.id);
         self.bytes_in += bytes.len() as u64;
         self.call(shard, |endpoint, _, now| endpoint.handle_read(id, &mut bytes, now));
     }
@@ -165,12 +165,27 @@ impl Sim {
 
     pub(super) fn flush(&mut self, shard: usize, budget: usize) -> bool {
         let more = self.call(shard, |endpoint, wire, now| endpoint.flush(budget, now, wire));
-        if !more && !self.has_mail(shard) {
-            let mut world = lock(&self.world);
-            let clients = self.clients.iter().enumerate().filter(|(_, client)| client.shard == shard);
-            clients.for_each(|(number, _)| world.clients[number].made = 0);
+        if !more {
+            self.check_written(shard);
         }
         more
+    }
+
+    /// A flush has said that nothing is left: whoever takes bytes has got everything that there is.
+    fn check_written(&mut self, shard: usize) {
+        let reached = reached(&self.shards[shard].stats());
+        let has_mail = self.has_mail(shard);
+        let mut world = lock(&self.world);
+        for peer in self.wires[shard].peers.values() {
+            let Client { id, reader, .. } = &self.clients[peer.client];
+            let there = self.shards[shard].contains(*id) && !peer.lost;
+            if there && !peer.blocked && reader.upgraded && reader.close.is_none() {
+                reader.check_delivered(&world, reached);
+            }
+            if !has_mail {
+                world.clients[peer.client].made = 0;
+            }
+        }
     }
 
     pub(super) fn time_out(&mut self, shard: usize) {
@@ -189,9 +204,10 @@ impl Sim {
         let id =
             self.call(shard, |endpoint, _, now| endpoint.accept(std::net::Ipv4Addr::LOCALHOST.into(), now));
         assert_eq!(id.is_none(), full || self.draining, "what is refused");
-        let (number, v1) = (self.clients.len(), self.rng.chance(40));
+        let (number, v1) = (self.clients.len(), self.rng.chance(self.settings.v1_percent));
+        let Settings { tiny, topics, .. } = self.settings;
         self.wires[shard].open(id?, number);
-        self.clients.push(Client::new(number, shard, id?, v1, self.settings.tiny, self.now));
+        self.clients.push(Client::new(Nature { number, shard, v1, tiny, topics }, id?, self.now));
         lock(&self.world).clients.push(Noted { v1, ..Noted::default() });
         Some(number)
     }
@@ -199,7 +215,7 @@ impl Sim {
     pub(super) fn hang_up(&mut self, number: usize) {
         let client = &mut self.clients[number];
         client.hung_up = true;
-        let (shard, id) = (client.shard, client.id);
+        let (shard, id) = (client.shard(), client.id);
         match self.rng.below(3) {
             0 => self.call(shard, |endpoint, _, now| endpoint.handle_eof(id, now)),
             1 => self.call(shard, |endpoint, _, now| endpoint.handle_error(id, now)),
@@ -214,7 +230,7 @@ impl Sim {
 
     /// Tells the endpoint that a peer takes bytes again.
     pub(super) fn unblock(&mut self, number: usize) {
-        let (shard, id) = (self.clients[number].shard, self.clients[number].id);
+        let (shard, id) = (self.clients[number].shard(), self.clients[number].id);
         if let Some(peer) = self.wires[shard].peers.get_mut(&id.to_bits()) {
             peer.blocked = false;
             self.call(shard, |endpoint, _, _| endpoint.handle_writable(id));
@@ -306,6 +322,6 @@ fn judge(client: &mut Client, draining: bool, now: Instant, settings: &Settings,
     };
     assert!(justified, "client {number} was closed with {code:?} {reason:?}");
     if complete {
-        client.reader.check_delivered(world);
+        client.reader.check_delivered(world, usize::MAX);
     }
 }
