@@ -1,2 +1,324 @@
-/// Must hold for any input.
-pub(super) fn check(_data: &[u8]) {}
+//! An input is a program of lines for one endpoint and three connections. The first letter says what happens,
+//! the digit behind it to which connection, the rest of the line is the operand:
+//!
+//! ```text
+//! u0 2.0.0   asks for a WebSocket            h0 text    sends a line of HTTP
+//! b0 bytes   sends bytes as they are         t0 text    sends a text frame
+//! d0 bytes   sends a binary frame            f0 Xbytes  sends a frame whose first byte is X
+//! c0 7       input comes in pieces of 7      w0 9       takes 9 bytes more, then none; "w0": takes all
+//! e0         ends its side                   x0         is reset
+//! g0         is gone, as a write finds out   + 250      time passes, in milliseconds
+//! m 1        the mailbox is taken by 1       l 1        writes are made, one at most
+//! p t 90     90 bytes are broadcast on t     y          deferred replies are given
+//! o          the endpoint is drained         k          closed connections are forgotten
+//! ```
+
+// A time to begin with can't be made from nothing; which one it is makes no difference.
+#![allow(clippy::disallowed_methods)]
+
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::panic::resume_unwind;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hailer::broker::Broker;
+use hailer::channel::{
+    Channel, ChannelError, Context, DeferredReply, Ended, JoinError, PayloadBuf, Router, SlowReader,
+};
+use hailer::endpoint::{Config, ConnectionId, Endpoint, Gone, Page, Sink};
+use hailer::limits::Limits;
+use hailer::phoenix::Payload;
+use hailer::testing::{read_frames, upgrade_request, write_masked};
+use serde_json::{Value, json};
+
+/// Whatever happens, nothing panics, what is sent is well-formed, and nothing is left at the end.
+pub(crate) fn check(data: &[u8]) {
+    let mut node = Node::new();
+    for line in data.split(|byte| *byte == b'\n').take(500) {
+        node.run(line);
+    }
+    node.end();
+}
+
+type Later = Arc<Mutex<Vec<DeferredReply>>>;
+
+/// Does what the event's name says.
+struct Script(Later);
+
+impl Channel for Script {
+    fn join(&self, _: &str, payload: Payload<'_>, cx: &mut Context<'_>) -> Result<PayloadBuf, JoinError> {
+        let payload: Value = payload.deserialize().unwrap_or_default();
+        match payload["do"].as_str() {
+            Some("refuse") => Err(JoinError::reason("refused")),
+            Some("fail") => Err(JoinError::Crashed(ChannelError::new("scripted"))),
+            Some("panic") => resume_unwind(Box::new("scripted")),
+            Some("stop") => {
+                cx.stop();
+                Ok(PayloadBuf::empty())
+            }
+            _ => Ok(PayloadBuf::empty()),
+        }
+    }
+
+    fn handle_in(&self, event: &str, payload: Payload<'_>, cx: &mut Context<'_>) -> Result<(), ChannelError> {
+        match event {
+            "reply" => cx.reply_ok(payload.into()),
+            "push" => cx.push("push", payload.into()),
+            "from" => cx.broadcast_from("e", payload.into()),
+            "both" => {
+                cx.broadcast("e", payload.into());
+                cx.reply_ok(PayloadBuf::empty());
+            }
+            "later" => {
+                let reply = cx.defer_reply();
+                self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(reply);
+            }
+            "stop" => cx.stop(),
+            "fail" => return Err(ChannelError::new("scripted")),
+            "panic" => resume_unwind(Box::new("scripted")),
+            event => cx.broadcast(event, payload.into()),
+        }
+        Ok(())
+    }
+
+    fn intercepts(&self) -> &'static [&'static str] {
+        &["out"]
+    }
+
+    fn terminate(&self, _: Ended, cx: &mut Context<'_>) {
+        cx.broadcast("left", PayloadBuf::empty());
+    }
+}
+
+/// One end of a connection.
+struct Peer {
+    received: Vec<u8>,
+    /// Bytes it takes before it is full.
+    window: Option<usize>,
+    blocked: bool,
+    gone: bool,
+    shut_down: bool,
+}
+
+#[derive(Default)]
+struct Wire(BTreeMap<u64, Peer>);
+
+impl Sink for Wire {
+    fn send(&mut self, id: ConnectionId, pieces: &[IoSlice<'_>]) -> Result<usize, Gone> {
+        let peer = self.0.get_mut(&id.to_bits()).expect("what is written to is open");
+        assert!(!peer.shut_down && !peer.blocked, "the peer takes bytes");
+        let offered: usize = pieces.iter().map(|piece| piece.len()).sum();
+        assert!(offered > 0, "a write has bytes");
+        if peer.gone {
+            return Err(Gone);
+        }
+        let taken = peer.window.map_or(offered, |window| window.min(offered));
+        peer.window = peer.window.map(|window| window - taken);
+        peer.blocked = taken < offered;
+        peer.received.extend(pieces.iter().flat_map(|piece| piece.iter()).take(taken));
+        Ok(taken)
+    }
+
+    fn shutdown(&mut self, id: ConnectionId) {
+        let peer = self.0.get_mut(&id.to_bits()).expect("what is ended is open");
+        assert!(!std::mem::replace(&mut peer.shut_down, true), "a connection is ended once");
+    }
+}
+
+struct Node {
+    endpoint: Endpoint,
+    broker: Arc<Broker>,
+    wire: Wire,
+    later: Later,
+    now: Instant,
+    /// What each digit stands for, and the pieces in which its input comes.
+    connections: [Option<ConnectionId>; 3],
+    pieces: [usize; 3],
+}
+
+const PAGES: &[Page] = &[Page { path: "/", content_type: "text/plain", body: b"a page" }];
+
+impl Node {
+    fn new() -> Self {
+        let mut limits = Limits::default();
+        limits.head_bytes_max = 1024;
+        limits.topic_log_bytes_max = 4096;
+        limits.outbox_bytes_max = 1024;
+        limits.channels_per_socket_max = 3;
+        limits.pongs_waiting_max = 2;
+        limits.mailbox_commands_max = 50;
+        limits.requests_per_connection_max = 5;
+        let later = Later::default();
+        let channel = Arc::new(Script(Arc::clone(&later)));
+        let router = Router::new()
+            .channel_with("s*".parse().expect("a pattern"), Arc::clone(&channel) as _, SlowReader::Skip)
+            .channel_with("*".parse().expect("a pattern"), channel, SlowReader::Close);
+        let limits = Arc::new(limits);
+        let config = Config { limits: Arc::clone(&limits), pages: PAGES.into(), ..Config::new(router) };
+        let broker = Broker::new(&limits, vec![Box::new(|| ())]);
+        let now = Instant::now();
+        let endpoint = Endpoint::new(config, &broker, 0, now);
+        let wire = Wire::default();
+        Self { endpoint, broker, wire, later, now, connections: [None; 3], pieces: [usize::MAX; 3] }
+    }
+
+    fn run(&mut self, line: &[u8]) {
+        let [op, rest @ ..] = line else { return };
+        let (digit, rest) = match rest {
+            [digit @ b'0'..=b'2', rest @ ..] => (usize::from(digit - b'0'), rest),
+            rest => (0, rest),
+        };
+        let operand = rest.strip_prefix(b" ").unwrap_or(rest);
+        match op {
+            b'u' => {
+                let vsn = String::from_utf8_lossy(operand);
+                self.send(digit, upgrade_request(&format!("/socket/websocket?vsn={vsn}")).as_bytes());
+            }
+            b'h' => self.send(digit, &[operand, b"\r\n"].concat()),
+            b'b' => self.send(digit, operand),
+            b't' => self.send_frame(digit, 0x81, operand),
+            b'd' => self.send_frame(digit, 0x82, operand),
+            b'f' => {
+                if let [first, payload @ ..] = operand {
+                    self.send_frame(digit, *first, payload);
+                }
+            }
+            b'c' => self.pieces[digit] = number(operand).unwrap_or(usize::MAX).max(1),
+            b'w' => self.set_window(digit, number(operand)),
+            b'e' => self.hang_up(digit, Endpoint::handle_eof),
+            b'x' => self.hang_up(digit, Endpoint::handle_error),
+            b'g' => self.peer(digit, |peer| peer.gone = true),
+            _ => self.run_for_all(*op, operand),
+        }
+    }
+
+    /// What happens to the endpoint as a whole.
+    fn run_for_all(&mut self, op: u8, operand: &[u8]) {
+        let count = number(operand);
+        match op {
+            b'+' => self.wait(Duration::from_millis(count.unwrap_or(1).min(100_000) as u64)),
+            b'm' => _ = self.endpoint.handle_mailbox(count.unwrap_or(usize::MAX), self.now),
+            b'l' => _ = self.endpoint.flush(count.unwrap_or(usize::MAX), self.now, &mut self.wire),
+            b'p' => {
+                let text = String::from_utf8_lossy(operand);
+                let (topic, size) = text.split_once(' ').unwrap_or((&text, ""));
+                let body = "a".repeat(size.parse().unwrap_or(1).min(5000));
+                // The mailbox may be full.
+                let _ = self.broker.broadcast(topic, "e", json!({ "body": body }).into());
+            }
+            b'y' => {
+                let replies = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
+                replies.into_iter().for_each(|reply| _ = reply.ok(PayloadBuf::empty()));
+            }
+            b'o' => self.endpoint.drain(self.now),
+            b'k' => self.forget_closed(),
+            _ => {}
+        }
+    }
+
+    /// The connection that a digit stands for, accepted when it is first needed.
+    fn connection(&mut self, digit: usize) -> Option<ConnectionId> {
+        if self.connections[digit].is_none() {
+            self.forget_closed();
+            let id = self.endpoint.accept(self.now)?;
+            let peer =
+                Peer { received: Vec::new(), window: None, blocked: false, gone: false, shut_down: false };
+            assert!(self.wire.0.insert(id.to_bits(), peer).is_none(), "an id is given out once");
+            self.connections[digit] = Some(id);
+        }
+        self.connections[digit]
+    }
+
+    fn peer(&mut self, digit: usize, change: impl FnOnce(&mut Peer)) {
+        if let Some(peer) = self.connections[digit].and_then(|id| self.wire.0.get_mut(&id.to_bits())) {
+            change(peer);
+        }
+    }
+
+    fn send(&mut self, digit: usize, bytes: &[u8]) {
+        let Some(id) = self.connection(digit) else { return };
+        for piece in bytes.to_vec().chunks_mut(self.pieces[digit]) {
+            self.endpoint.handle_read(id, piece, self.now);
+        }
+    }
+
+    fn send_frame(&mut self, digit: usize, first: u8, payload: &[u8]) {
+        let mut bytes = Vec::new();
+        write_masked(&mut bytes, first, false, payload);
+        self.send(digit, &bytes);
+    }
+
+    fn set_window(&mut self, digit: usize, window: Option<usize>) {
+        self.peer(digit, |peer| {
+            peer.window = window;
+            peer.blocked &= window == Some(0);
+        });
+        if let Some(id) = self.connections[digit].filter(|_| window != Some(0)) {
+            self.endpoint.handle_writable(id);
+        }
+    }
+
+    fn hang_up(&mut self, digit: usize, how: impl FnOnce(&mut Endpoint, ConnectionId, Instant)) {
+        if let Some(id) = self.connections[digit] {
+            how(&mut self.endpoint, id, self.now);
+        }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+        self.endpoint.handle_timeout(self.now);
+        let due = self.endpoint.poll_timeout();
+        assert!(due.is_none_or(|due| due > self.now), "a deadline stays due after it was handled");
+    }
+
+    fn forget_closed(&mut self) {
+        while let Some(id) = self.endpoint.poll_closed() {
+            assert!(!self.endpoint.contains(id), "what is closed is forgotten");
+            let peer = self.wire.0.remove(&id.to_bits()).expect("what is closed was open");
+            check_received(&peer.received);
+            self.connections.iter_mut().filter(|held| **held == Some(id)).for_each(|held| *held = None);
+        }
+    }
+
+    /// Everybody hangs up, and time passes as long as there is anything to wait for.
+    fn end(&mut self) {
+        for digit in 0..3 {
+            self.set_window(digit, None);
+            self.hang_up(digit, Endpoint::handle_eof);
+        }
+        for _ in 0..1000 {
+            while self.endpoint.handle_mailbox(usize::MAX, self.now)
+                | self.endpoint.flush(usize::MAX, self.now, &mut self.wire)
+            {}
+            self.forget_closed();
+            let Some(due) = self.endpoint.poll_timeout() else { break };
+            self.wait(due.saturating_duration_since(self.now));
+        }
+        let stats = self.endpoint.stats();
+        assert!(self.endpoint.is_drained() && self.wire.0.is_empty());
+        assert_eq!((stats.connections, stats.web_sockets, stats.topics), (0, 0, 0));
+    }
+}
+
+fn number(text: &[u8]) -> Option<usize> {
+    std::str::from_utf8(text).ok()?.trim().parse().ok()
+}
+
+/// What a WebSocket's client has got are whole frames, each of them a message, up to the last one at most.
+fn check_received(bytes: &[u8]) {
+    if !bytes.starts_with(b"HTTP/1.1 101 ") {
+        return;
+    }
+    let Some(head) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return };
+    let (frames, used) = read_frames(&bytes[head + 4..]);
+    let ended = frames.iter().position(|frame| frame.opcode == 0x8);
+    if let Some(at) = ended {
+        assert_eq!((at + 1, head + 4 + used), (frames.len(), bytes.len()), "a close frame is the last");
+    }
+    for frame in frames.iter().filter(|frame| frame.opcode == 0x1) {
+        let message: Value = serde_json::from_slice(&frame.payload).expect("a text frame is JSON");
+        let fields = message.as_array().map(Vec::len).or(message.as_object().map(serde_json::Map::len));
+        assert!(matches!(fields, Some(4 | 5)), "{message}");
+    }
+}
