@@ -90,6 +90,11 @@ impl Broker {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// The place of the last broadcast in the order of the node.
+    pub(crate) fn sequence(&self) -> u64 {
+        *self.sequence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Publishes an event to all subscribers of a topic, on all shards or on none.
     ///
     /// # Errors

@@ -204,7 +204,7 @@ impl Endpoint {
     fn deliver_until(&mut self, sequence: u64, now: Instant) {
         while let Some(mail) = self.inbox.next() {
             let reached = matches!(&mail, Mail::Broadcast(broadcast) if broadcast.sequence >= sequence);
-            if self.is_backlogged() {
+            if self.must_write_first() {
                 // This can't wait for its turn; the readers are not to suffer for it.
                 self.hub.suspend_judgement();
             }
@@ -234,6 +234,7 @@ impl Endpoint {
 
     fn deliver_broadcast(&mut self, broadcast: Arc<PreparedBroadcast>, now: Instant) {
         self.stats.broadcasts += 1;
+        self.taken = broadcast.sequence;
         let Some(topic) = self.hub.lookup(&broadcast.topic) else { return };
         let route = self.config.router.route(self.hub.topic(topic).route);
         if route.channel.intercepts().contains(&&*broadcast.event) {

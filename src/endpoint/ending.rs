@@ -253,10 +253,11 @@ impl Endpoint {
     /// Ends all connections, once the broadcasts under way are written: until then their bytes are shared,
     /// and a client that is closed gets a copy of its own.
     pub(super) fn drain_when_walked(&mut self, now: Instant) {
-        if !self.drain_waits || !self.hub.is_clean() {
+        let Some(last) = self.drain_after else { return };
+        if self.taken < last || !self.hub.is_clean() {
             return;
         }
-        self.drain_waits = false;
+        self.drain_after = None;
         let is_session = |connection: &Connection| matches!(connection.state, State::Session(_));
         // Sessions first: that answers the polls which wait for them.
         for sessions in [true, false] {

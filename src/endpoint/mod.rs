@@ -114,8 +114,10 @@ pub struct Endpoint {
     scratch: Vec<u8>,
     actions: Vec<Action>,
     draining: bool,
-    /// The drain begins when the broadcasts under way are written; nothing is read until then.
-    drain_waits: bool,
+    /// The drain begins when the broadcasts up to this one are written; nothing is read until then.
+    drain_after: Option<u64>,
+    /// The last broadcast that was taken from the mailbox.
+    taken: u64,
     stats: Stats,
 }
 
@@ -148,7 +150,8 @@ impl Endpoint {
             scratch: Vec::new(),
             actions: Vec::new(),
             draining: false,
-            drain_waits: false,
+            drain_after: None,
+            taken: 0,
             stats: Stats::default(),
         }
     }
@@ -252,12 +255,9 @@ impl Endpoint {
 
     /// Takes at most `budget` pieces of mail; whether some may be left.
     pub fn handle_mailbox(&mut self, budget: usize, now: Instant) -> bool {
-        if self.drain_waits {
-            return false;
-        }
         let mut left = true;
         for _ in 0..budget {
-            if self.is_backlogged() {
+            if self.must_write_first() || self.drain_after.is_some_and(|last| self.taken >= last) {
                 break;
             }
             let Some(mail) = self.inbox.next() else {
@@ -275,7 +275,11 @@ impl Endpoint {
     /// keeps a publisher that is faster than the fan-out from making healthy readers look slow.
     #[must_use]
     pub fn is_backlogged(&self) -> bool {
-        self.drain_waits || self.hub.backlogged && !self.hub.is_clean()
+        self.drain_after.is_some() || self.must_write_first()
+    }
+
+    fn must_write_first(&self) -> bool {
+        self.hub.backlogged && !self.hub.is_clean()
     }
 
     /// Whether so much waits for one connection alone that the caller should flush before it reads on from it.
@@ -316,12 +320,12 @@ impl Endpoint {
         self.stats.accept_paused += 1;
     }
 
-    /// Begins to end all connections: WebSockets with close code 1012, idle HTTP connections at once. No
-    /// connection is accepted any more, and a client that is behind by more than `outbox_bytes_max` is closed
-    /// without the rest.
+    /// Begins to end all connections, once what was broadcast before is written: WebSockets with close code
+    /// 1012, idle HTTP connections at once. No connection is accepted any more, and a client that is behind by
+    /// more than `outbox_bytes_max` is closed without the rest.
     pub fn drain(&mut self, now: Instant) {
         self.draining = true;
-        self.drain_waits = true;
+        self.drain_after = Some(self.inbox.broker().sequence());
         self.drain_when_walked(now);
         self.run_work(now);
         self.check_invariants();
