@@ -7,6 +7,7 @@ mod probe;
 
 mod binary;
 mod broadcasting;
+mod draining;
 mod frames;
 mod http;
 mod joining;
