@@ -90,9 +90,14 @@ impl Crowd {
 
     /// `count` sessions on long-poll that have joined `room:lobby` and read the reply; no poll waits.
     pub(crate) fn open_sessions(&mut self, count: usize) -> Vec<String> {
-        let id = self.endpoint.accept(Ipv4Addr::LOCALHOST.into(), self.now).expect("there is room");
+        let mut id = self.endpoint.accept(Ipv4Addr::LOCALHOST.into(), self.now).expect("there is room");
         let mut tokens = Vec::with_capacity(count);
-        for _ in 0..count {
+        for number in 1..=count {
+            // A connection carries only so many requests.
+            if number % 1_000 == 0 {
+                self.hang_up(id);
+                id = self.endpoint.accept(Ipv4Addr::LOCALHOST.into(), self.now).expect("there is room");
+            }
             self.sink.last = Some(Vec::new());
             self.read(id, b"GET /socket/longpoll?vsn=2.0.0 HTTP/1.1\r\nHost: x\r\n\r\n");
             let answer = String::from_utf8(self.sink.last.take().unwrap()).unwrap();
@@ -106,10 +111,16 @@ impl Crowd {
             self.poll_on(id, &token);
             tokens.push(token);
         }
-        // The end of the connection shows that its last answer was read.
-        self.endpoint.handle_eof(id, self.now);
-        while self.endpoint.poll_closed().is_some() {}
+        self.hang_up(id);
         tokens
+    }
+
+    /// Ends a connection, and lets pass what it may wait for after that.
+    fn hang_up(&mut self, id: ConnectionId) {
+        self.endpoint.handle_eof(id, self.now);
+        self.flush();
+        self.endpoint.handle_timeout(self.now + std::time::Duration::from_secs(6));
+        while self.endpoint.poll_closed().is_some() {}
     }
 
     /// A poll on a connection of its own.
@@ -122,8 +133,7 @@ impl Crowd {
     /// Ends the connections of all polls.
     pub(crate) fn end_polls(&mut self) {
         for id in std::mem::take(&mut self.polls) {
-            self.endpoint.handle_eof(id, self.now);
-            while self.endpoint.poll_closed().is_some() {}
+            self.hang_up(id);
         }
     }
 

@@ -158,7 +158,7 @@ impl Node {
         let config = Config { limits: Arc::clone(&limits), pages: PAGES.into(), ..Config::new(router) };
         let broker = Broker::new(&limits, vec![Box::new(|| ())]);
         let now = Instant::now();
-        let endpoint = Endpoint::new(config, &broker, 0, now);
+        let endpoint = Endpoint::new(config, &broker, 0, &[7; 32], now);
         let wire = Wire::default();
         Self { endpoint, broker, wire, later, now, connections: [None; 3], pieces: [usize::MAX; 3] }
     }
@@ -221,7 +221,7 @@ impl Node {
     fn connection(&mut self, digit: usize) -> Option<ConnectionId> {
         if self.connections[digit].is_none() {
             self.forget_closed();
-            let id = self.endpoint.accept(self.now)?;
+            let id = self.endpoint.accept(std::net::Ipv4Addr::LOCALHOST.into(), self.now)?;
             let peer =
                 Peer { received: Vec::new(), window: None, blocked: false, gone: false, shut_down: false };
             assert!(self.wire.0.insert(id.to_bits(), peer).is_none(), "an id is given out once");
