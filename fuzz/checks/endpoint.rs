@@ -11,6 +11,8 @@
 //! m 1        the mailbox is taken by 1       l 1        writes are made, one at most
 //! p t 90     90 bytes are broadcast on t     y          deferred replies are given
 //! o          the endpoint is drained         k          closed connections are forgotten
+//! s0 2.0.0   opens a session on long-poll    q0 1       polls for the second session
+//! r0 1 text  posts lines (split at a "|") to the second session
 //! ```
 
 // A time to begin with can't be made from nothing; which one it is makes no difference.
@@ -135,6 +137,8 @@ struct Node {
     /// What each digit stands for, and the pieces in which its input comes.
     connections: [Option<ConnectionId>; 3],
     pieces: [usize; 3],
+    /// The tokens of the sessions that were opened.
+    tokens: Vec<String>,
 }
 
 const PAGES: &[Page] = &[Page { path: "/", content_type: "text/plain", body: b"a page" }];
@@ -160,7 +164,16 @@ impl Node {
         let now = Instant::now();
         let endpoint = Endpoint::new(config, &broker, 0, &[7; 32], now);
         let wire = Wire::default();
-        Self { endpoint, broker, wire, later, now, connections: [None; 3], pieces: [usize::MAX; 3] }
+        Self {
+            endpoint,
+            broker,
+            wire,
+            later,
+            now,
+            connections: [None; 3],
+            pieces: [usize::MAX; 3],
+            tokens: Vec::new(),
+        }
     }
 
     fn run(&mut self, line: &[u8]) {
@@ -189,8 +202,50 @@ impl Node {
             b'e' => self.hang_up(digit, Endpoint::handle_eof),
             b'x' => self.hang_up(digit, Endpoint::handle_error),
             b'g' => self.peer(digit, |peer| peer.gone = true),
+            b's' => self.open_session(digit, &String::from_utf8_lossy(operand)),
+            b'q' => {
+                let token = self.token(operand);
+                let request = format!("GET /socket/longpoll?token={token} HTTP/1.1\r\nHost: a\r\n\r\n");
+                self.send(digit, request.as_bytes());
+            }
+            b'r' => self.post(digit, operand),
             _ => self.run_for_all(*op, operand),
         }
+    }
+
+    fn open_session(&mut self, digit: usize, vsn: &str) {
+        let vsn: String = vsn.chars().filter(char::is_ascii_graphic).collect();
+        let request = format!("GET /socket/longpoll?vsn={vsn} HTTP/1.1\r\nHost: a\r\n\r\n");
+        self.send(digit, request.as_bytes());
+        self.endpoint.flush(usize::MAX, self.now, &mut self.wire);
+        let mut token = None;
+        self.peer(digit, |peer| {
+            let text = String::from_utf8_lossy(&peer.received);
+            token = text
+                .rsplit_once(r#""token":""#)
+                .and_then(|(_, rest)| rest.split_once('"'))
+                .map(|t| t.0.to_owned());
+        });
+        self.tokens.extend(token);
+    }
+
+    /// The token of the session that a number stands for; of none, what is no token.
+    fn token(&self, number_of: &[u8]) -> String {
+        number(number_of).and_then(|at| self.tokens.get(at)).cloned().unwrap_or_else(|| "none".to_owned())
+    }
+
+    fn post(&mut self, digit: usize, operand: &[u8]) {
+        let (session, text) =
+            operand.split_at(operand.iter().position(|byte| *byte == b' ').unwrap_or(operand.len()));
+        let body: Vec<u8> =
+            text.iter().skip(1).map(|byte| if *byte == b'|' { b'\n' } else { *byte }).collect();
+        let head = format!(
+            "POST /socket/longpoll?token={} HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-ndjson\r\n\
+             Content-Length: {}\r\n\r\n",
+            self.token(session),
+            body.len()
+        );
+        self.send(digit, &[head.as_bytes(), &body].concat());
     }
 
     /// What happens to the endpoint as a whole.
@@ -297,7 +352,8 @@ impl Node {
         }
         let stats = self.endpoint.stats();
         assert!(self.endpoint.is_drained() && self.wire.0.is_empty());
-        assert_eq!((stats.connections, stats.web_sockets, stats.topics), (0, 0, 0));
+        let left = (stats.connections, stats.web_sockets, stats.sessions, stats.topics);
+        assert_eq!(left, (0, 0, 0, 0));
     }
 }
 
