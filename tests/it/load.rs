@@ -6,7 +6,7 @@
 use serde_json::json;
 
 use crate::support::swarm::{Ending, Swarm};
-use crate::support::{Client, Hailer, Memory, Slabs, descriptor_limit};
+use crate::support::{Client, Hailer, Memory, Slabs, crowd, descriptor_limit};
 
 const CLIENTS: usize = 15_000;
 /// Descriptors for everything else in this process and in the server.
@@ -21,15 +21,16 @@ const IDLE_BYTES_MAX: u64 = 448;
 const CYCLES: usize = 7;
 const SETTLED: usize = 4;
 
-fn clients() -> usize {
+/// How many clients there are to be: `most`, unless the environment says otherwise or descriptors are short.
+pub(crate) fn clients(most: usize) -> usize {
     if let Some(clients) = std::env::var("HAILER_CLIENTS").ok().filter(|clients| !clients.is_empty()) {
         return clients.parse().expect("HAILER_CLIENTS is a number");
     }
     let fitting = descriptor_limit().saturating_sub(RESERVED_DESCRIPTORS);
-    if fitting < CLIENTS {
-        println!("{fitting} clients instead of {CLIENTS}: raise the limit of open files (ulimit -n)");
+    if fitting < most {
+        println!("{fitting} clients instead of {most}: raise the limit of open files (ulimit -n)");
     }
-    fitting.min(CLIENTS)
+    fitting.min(most)
 }
 
 /// The publisher sends a burst, and every client gets all of it in order, those that read late included.
@@ -59,7 +60,8 @@ fn each(before: u64, after: u64, clients: usize) -> u64 {
 
 #[test]
 fn every_subscriber_gets_every_message_and_nothing_is_left_behind() {
-    let clients = clients();
+    let _crowd = crowd();
+    let clients = clients(CLIENTS);
     let mut hailer = Hailer::start(&[]);
     let memory = |hailer: &Hailer| Memory::of(hailer.pid());
     // A few clients first, so that the program's own pages are there.

@@ -10,6 +10,9 @@ mod load;
 mod longpoll;
 mod mixed_room;
 #[cfg(all(feature = "cli", target_os = "linux"))]
+mod load_longpoll;
+mod longpoll;
+#[cfg(all(feature = "cli", target_os = "linux"))]
 mod server;
 mod simulator;
 #[cfg(all(feature = "cli", target_os = "linux"))]

@@ -7,9 +7,11 @@ mod client;
 mod kernel;
 mod memory;
 pub(crate) mod peer;
+pub(crate) mod pollers;
 mod process;
 pub(crate) mod swarm;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) use client::Client;
@@ -20,6 +22,12 @@ pub(crate) use process::{Hailer, hailer, hailer_output};
 
 /// How long anything may take that happens at once on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Held by a test that needs most of the descriptors this process may have: one at a time.
+pub(crate) fn crowd() -> MutexGuard<'static, ()> {
+    static CROWD: Mutex<()> = Mutex::new(());
+    CROWD.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Looks again and again until `found` gives a value.
 pub(crate) fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
