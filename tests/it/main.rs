@@ -7,11 +7,10 @@ mod corpus;
 mod endpoint;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod load;
-mod longpoll;
-mod mixed_room;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod load_longpoll;
 mod longpoll;
+mod mixed_room;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod server;
 mod simulator;
