@@ -289,6 +289,21 @@ fn a_drain_answers_polls_so_that_clients_reconnect() {
 }
 
 #[test]
+fn sessions_are_capped_by_shard() {
+    let mut server = server_with(2, &[("sessions_per_shard_max", "1")]);
+    let get = |server: &mut TestServer| {
+        let client = server.open();
+        server.send_bytes(client, b"GET /socket/longpoll?vsn=2.0.0 HTTP/1.1\r\nHost: x\r\n\r\n");
+        String::from_utf8(server.take_bytes(client)).unwrap()
+    };
+    let answers: Vec<_> = (0..4).map(|_| get(&mut server)).collect();
+    let opened: Vec<_> = answers.iter().map(|answer| answer.contains("\"status\":410")).collect();
+    assert_eq!(opened, [true, true, false, false], "{answers:#?}");
+    assert!(answers[2].contains(r#"{"status":500,"reason":"too many sessions"#), "{}", answers[2]);
+    assert_eq!((server.stats().sessions, server.stats().sessions_refused), (2, 2));
+}
+
+#[test]
 fn sessions_are_capped_by_address() {
     let mut server = server_with(1, &[("sessions_per_address_max", "2")]);
     let (first, _) = (joined(&mut server, Serializer::V2), joined(&mut server, Serializer::V2));

@@ -17,3 +17,4 @@ mod simulator;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod support;
 mod symptoms;
+mod tidy;

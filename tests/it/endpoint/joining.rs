@@ -58,6 +58,23 @@ fn a_refused_join_leaves_nothing_joined() {
 }
 
 #[test]
+fn joins_are_counted_by_what_became_of_them() {
+    for serializer in BOTH {
+        let mut dialogue = Dialogue::new(&config(), serializer);
+        for (number, how) in ["", "refuse", "refuse", "crash", "panic", ""].iter().enumerate() {
+            let (client, join) = (
+                dialogue.client("a"),
+                dialogue.masked(&format!(r#"["1","1","probe:{number}","phx_join",{{"do":"{how}"}}]"#)),
+            );
+            dialogue.server.send_bytes(client, &join);
+        }
+        let stats = dialogue.server.stats();
+        assert_eq!((stats.joins, stats.join_refused, stats.channel_crashes), (2, 2, 2));
+        assert_eq!((stats.topics, stats.messages_in), (2, 6));
+    }
+}
+
+#[test]
 fn a_refused_join_may_be_tried_again() {
     check(
         r#"

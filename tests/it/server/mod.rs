@@ -1,5 +1,6 @@
 //! The real program on real sockets, as its peers see it.
 
+mod budgets;
 mod closing;
 mod gaps;
 mod http;
