@@ -33,6 +33,12 @@ pub trait Sink {
 
     /// Ends the server's side of a connection; what was sent before still arrives.
     fn shutdown(&mut self, id: ConnectionId);
+
+    /// Whether the socket is known to have failed, though [`Endpoint::handle_error`] may not have said so yet.
+    /// The endpoint forgets the connection then, as after [`Gone`].
+    fn has_failed(&mut self, _id: ConnectionId) -> bool {
+        false
+    }
 }
 
 /// Pieces of one write. What does not fit goes out with the connection's next one.

@@ -426,9 +426,13 @@ impl Endpoint {
         let Some(session) = self.session_mut(id) else { return false };
         let (Some(poll), nonce) = (session.waiting, session.nonce) else { return false };
         if let Some(earlier) = session.in_flight {
-            // The client polls again: it has the earlier answer, unless that is still being written. A reset
-            // of the earlier connection would have been seen before the new poll.
-            let whole = self.connection(earlier).is_none_or(|connection| connection.outbox.is_empty());
+            // The client polls again: it has the earlier answer, unless that is still being written, or its
+            // connection was reset. The event that says so may come later than the new poll, which may have
+            // been handed over, or read while other connections have to wait for the flush.
+            let whole = match self.connection(earlier) {
+                Some(connection) => connection.outbox.is_empty() && !sink.has_failed(earlier),
+                None => true,
+            };
             self.settle_answer(id, earlier, whole);
             if !whole || self.connection(earlier).is_some_and(|connection| connection.half_closed) {
                 self.free(earlier.slot, now);

@@ -94,4 +94,10 @@ impl Sink for Streams {
             let _ = stream.shutdown(Shutdown::Write);
         }
     }
+
+    fn has_failed(&mut self, id: ConnectionId) -> bool {
+        let Some(Some(stream)) = self.0.get_mut(id.slot()) else { return true };
+        // Whoever asks takes the error away, so a read would bring no more than the end.
+        !matches!(stream.take_error(), Ok(None))
+    }
 }

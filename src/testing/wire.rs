@@ -134,6 +134,10 @@ impl Sink for Wire {
             self.peers[*index].shut_down = true;
         }
     }
+
+    fn has_failed(&mut self, id: ConnectionId) -> bool {
+        self.by_id.get(&id).is_none_or(|index| self.peers[*index].cut)
+    }
 }
 
 /// A request that opens a WebSocket at `target`.

@@ -154,6 +154,25 @@ fn connections_that_have_carried_an_answer_do_not_pile_up() {
     assert_eq!(server.stats().answers_repeated, 0);
 }
 
+/// The event loop takes so many events at a time, and connections that are handed over overtake them.
+#[test]
+fn a_cut_answer_is_repeated_to_a_poll_that_is_read_before_the_reset() {
+    for shards in [1, 2] {
+        let mut server = server_with(shards, &[]);
+        let client = joined(&mut server, Serializer::V2);
+        server.received(client);
+        publish(&mut server, 1);
+        server.take_bytes(client);
+        server.cut(client);
+        publish(&mut server, 2);
+        server.poll(client);
+        assert_eq!(bodies(&mut server, client), [1, 2], "{shards} shards");
+        assert_eq!(server.stats().answers_repeated, 1);
+        publish(&mut server, 3);
+        assert_eq!(bodies(&mut server, client), [3]);
+    }
+}
+
 #[test]
 fn an_answer_that_was_read_is_never_repeated() {
     let mut server = server_with(1, &[]);

@@ -77,4 +77,8 @@ impl Sink for Wire {
         let peer = self.peers.get_mut(&id.to_bits()).expect("what is ended is open");
         assert!(!std::mem::replace(&mut peer.shut_down, true), "a connection is ended once");
     }
+
+    fn has_failed(&mut self, id: ConnectionId) -> bool {
+        self.peers.get(&id.to_bits()).is_none_or(|peer| peer.lost)
+    }
 }
