@@ -4,22 +4,12 @@ use hailer::channel::PayloadBuf;
 use hailer::phoenix::Serializer;
 use serde_json::json;
 
-use super::dialogue::{BOTH, Dialogue, check};
+use super::dialogue::{self, BOTH, Dialogue, check};
 use super::probe::{config, config_with};
 
-/// The lines that join each client to `probe:1`, with join_ref "1".
+/// The lines that join each client to `probe:1`.
 fn joined(clients: &str) -> String {
-    clients
-        .split(' ')
-        .map(|client| {
-            format!(
-                r#"
-                {client} -> ["1","1","probe:1","phx_join",{{}}]
-                {client} <- ["1","1","probe:1","phx_reply",{{"status":"ok","response":{{}}}}]
-                "#
-            )
-        })
-        .collect()
+    dialogue::joined(clients, "probe:1")
 }
 
 #[test]

@@ -62,6 +62,19 @@ pub(super) fn check_only(serializer: Serializer, lines: &str) {
     Dialogue::new(&super::probe::config(), serializer).play(lines);
 }
 
+/// Lines that join each of the clients, named with spaces between, to a topic, with join_ref "1".
+pub(super) fn joined(clients: &str, topic: &str) -> String {
+    let join = |client: &str| {
+        format!(
+            r#"
+            {client} -> ["1","1","{topic}","phx_join",{{}}]
+            {client} <- ["1","1","{topic}","phx_reply",{{"status":"ok","response":{{}}}}]
+            "#
+        )
+    };
+    clients.split(' ').map(join).collect()
+}
+
 impl Dialogue {
     pub(super) fn new(config: &Config, serializer: Serializer) -> Self {
         Self::on_shards(config, serializer, 1)

@@ -8,27 +8,14 @@ use hailer::phoenix::Serializer;
 use hailer::testing::TestServer;
 use serde_json::json;
 
-use super::dialogue::{BOTH, Dialogue};
+use super::dialogue::{BOTH, Dialogue, joined};
 use super::probe::{config, config_with};
-
-/// The lines that join each client to a topic, with join_ref "1".
-fn joined(clients: &[&str], topic: &str) -> String {
-    let join = |client: &&str| {
-        format!(
-            r#"
-            {client} -> ["1","1","{topic}","phx_join",{{}}]
-            {client} <- ["1","1","{topic}","phx_reply",{{"status":"ok","response":{{}}}}]
-            "#
-        )
-    };
-    clients.iter().map(join).collect()
-}
 
 #[test]
 fn all_clients_are_told_to_come_back() {
     for serializer in BOTH {
         let mut dialogue = Dialogue::on_shards(&config(), serializer, 2);
-        dialogue.play(&joined(&["a", "b"], "room:1"));
+        dialogue.play(&joined("a b", "room:1"));
         dialogue.client("c");
         dialogue.server.drain();
         // Nothing is said about the channels, and the reason is empty, as in Phoenix.
@@ -48,7 +35,7 @@ fn all_clients_are_told_to_come_back() {
 fn what_waits_comes_before_the_close() {
     for serializer in BOTH {
         let mut dialogue = Dialogue::on_shards(&config(), serializer, 2);
-        dialogue.play(&joined(&["a", "b"], "probe:quiet"));
+        dialogue.play(&joined("a b", "probe:quiet"));
         let client = dialogue.client("a");
         let echo = dialogue.masked(r#"["1","2","probe:quiet","echo",{}]"#);
         dialogue.server.feed(client, &echo);
@@ -67,7 +54,7 @@ fn a_broadcast_in_slices_is_through_before_the_close() {
     for serializer in BOTH {
         let mut dialogue = Dialogue::new(&config_with(&limits), serializer);
         let names = ["a", "b", "c", "d"];
-        dialogue.play(&joined(&names, "room:1"));
+        dialogue.play(&joined(&names.join(" "), "room:1"));
         for n in 0..5 {
             dialogue.server.publish("room:1", "news", json!(n)).unwrap();
         }
@@ -85,7 +72,7 @@ fn a_broadcast_in_slices_is_through_before_the_close() {
 fn what_is_published_later_reaches_nobody() {
     for serializer in BOTH {
         let mut dialogue = Dialogue::new(&config(), serializer);
-        dialogue.play(&joined(&["a"], "room:1"));
+        dialogue.play(&joined("a", "room:1"));
         dialogue.server.drain();
         dialogue.server.broadcast("room:1", "news", json!(1)).unwrap();
         dialogue.play("a <- close 1012");
@@ -97,7 +84,7 @@ fn what_is_published_later_reaches_nobody() {
 fn nothing_is_accepted_and_nothing_answered_any_more() {
     for serializer in BOTH {
         let mut dialogue = Dialogue::new(&config(), serializer);
-        dialogue.play(&joined(&["a"], "room:1"));
+        dialogue.play(&joined("a", "room:1"));
         let client = dialogue.client("a");
         dialogue.server.drain();
         assert_eq!(dialogue.server.try_open(), None);
@@ -117,7 +104,7 @@ fn nothing_is_accepted_and_nothing_answered_any_more() {
 #[test]
 fn a_server_has_ended_when_its_clients_have_answered() {
     let mut dialogue = Dialogue::new(&config(), Serializer::V2);
-    dialogue.play(&joined(&["a", "b"], "room:1"));
+    dialogue.play(&joined("a b", "room:1"));
     let (polite, silent) = (dialogue.client("a"), dialogue.client("b"));
     dialogue.server.drain();
     let close = dialogue.masked("close 1012");
@@ -137,7 +124,7 @@ fn a_client_that_is_behind_gets_what_an_outbox_may_hold() {
         for (broadcasts, gets_all) in [(10, true), (300, false)] {
             for window in [0, 1, 30] {
                 let mut dialogue = Dialogue::new(&config_with(&[("outbox_bytes_max", "4096")]), serializer);
-                dialogue.play(&joined(&["a"], "room:1"));
+                dialogue.play(&joined("a", "room:1"));
                 let slow = dialogue.client("a");
                 dialogue.server.set_window(slow, Some(window));
                 for n in 0..broadcasts {
@@ -191,7 +178,7 @@ fn a_request_in_the_packet_before_the_end_is_answered() {
 #[test]
 fn a_second_call_changes_nothing() {
     let mut dialogue = Dialogue::new(&config(), Serializer::V2);
-    dialogue.play(&joined(&["a"], "room:1"));
+    dialogue.play(&joined("a", "room:1"));
     dialogue.server.drain();
     dialogue.server.drain();
     dialogue.play("a <- close 1012");

@@ -1,10 +1,10 @@
-//! Requests, answers and upgrades.
+//! Requests and their answers.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hailer::endpoint::{Config, Page, PlainMessage, PlainSocket};
-use hailer::testing::{ClientId, TestServer, upgrade_request, write_masked};
+use hailer::testing::{ClientId, TestServer, upgrade_request};
 
 use super::probe::{config, config_with};
 
@@ -22,7 +22,7 @@ fn with_page(limits: &[(&str, &str)]) -> Config {
     Config { pages: Arc::new([PAGE]), ..config_with(limits) }
 }
 
-fn answer(config: &Config, request: &str) -> (TestServer, ClientId, String) {
+pub(super) fn answer(config: &Config, request: &str) -> (TestServer, ClientId, String) {
     let mut server = TestServer::with_config(config, 1);
     let client = server.open();
     server.send_bytes(client, request.as_bytes());
@@ -30,229 +30,24 @@ fn answer(config: &Config, request: &str) -> (TestServer, ClientId, String) {
     (server, client, answer)
 }
 
-fn request(line: &str) -> String {
+pub(super) fn request(line: &str) -> String {
     format!("{line} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
 /// The request is answered with exactly this.
 #[track_caller]
-fn check(request: &str, expected: &str) {
+pub(super) fn check(request: &str, expected: &str) {
     assert_eq!(answer(&with_page(&[]), request).2, expected, "{request}");
 }
 
 /// The request is answered with this status and body.
 #[track_caller]
-fn check_body(request: &str, status: &str, body: &str) {
+pub(super) fn check_body(request: &str, status: &str, body: &str) {
     let (_, _, answer) = answer(&with_page(&[]), request);
     let (head, got) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {request:?}"));
     let line = head.lines().next().unwrap_or_default();
     assert_eq!((line, got), (format!("HTTP/1.1 {status}").as_str(), body), "{request}");
     assert!(head.contains(&format!("\r\ncontent-length: {}", body.len())), "{head}");
-}
-
-/// The upgrade with one of its lines changed (or left out) is answered with this status and body.
-#[track_caller]
-fn check_upgrade(line: &str, by: &str, status: &str, body: &str) {
-    let good = upgrade_request("/socket/websocket?vsn=2.0.0");
-    let line = format!("{line}\r\n");
-    assert!(good.contains(&line), "{line}");
-    check_body(
-        &good.replace(&line, &if by.is_empty() { String::new() } else { format!("{by}\r\n") }),
-        status,
-        body,
-    );
-}
-
-#[test]
-fn an_upgrade_is_answered_with_its_accept_key() {
-    for target in [
-        "/socket/websocket?vsn=2.0.0",
-        "/socket/websocket/?vsn=2.0.0",
-        "/socket/websocket?token=a&vsn=2.0.7&",
-        "/socket/websocket?vsn=1.0.0",
-        "/socket/websocket?vsn=9&vsn=2.0.0",
-        "/socket/websocket?v%73n=2.0.0&a[b]=1",
-        "/socket/websocket",
-    ] {
-        check(
-            &upgrade_request(target),
-            "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
-             sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
-        );
-    }
-}
-
-#[test]
-fn the_version_of_the_messages_is_1_if_none_is_named() {
-    let mut server = TestServer::with_config(&config(), 1);
-    let client = server.open();
-    server.send_bytes(client, upgrade_request("/socket/websocket").as_bytes());
-    server.take_bytes(client);
-    server.send_text(client, r#"{"topic":"phoenix","event":"heartbeat","payload":{},"ref":"1"}"#);
-    let expected =
-        br#"{"topic":"phoenix","event":"phx_reply","payload":{"status":"ok","response":{}},"ref":"1"}"#;
-    assert_eq!(&server.take_bytes(client)[2..], expected);
-}
-
-#[test]
-fn a_version_of_the_messages_that_is_unknown_is_refused() {
-    for vsn in ["2.1.0", "3.0.0", "2", "2.0", "", "abc", "2.0.0-rc.1", "02.0.0", "2.0.0 ", "1.0.0&vsn=2"] {
-        check_body(
-            &upgrade_request(&format!("/socket/websocket?vsn={}", vsn.replace(' ', "+"))),
-            "403 Forbidden",
-            "the parameter vsn names no serializer of this server: use 2.0.0 or 1.0.0\n",
-        );
-    }
-    // It is refused before the headers are looked at, as in Phoenix.
-    check_body(
-        &request("GET /socket/websocket?vsn=9"),
-        "403 Forbidden",
-        "the parameter vsn names no serializer of this server: use 2.0.0 or 1.0.0\n",
-    );
-    check_body(
-        &upgrade_request("/socket/websocket?vsn=2.0.0&a=%"),
-        "400 Bad Request",
-        "Write every % in the query as %25, or with two hex digits after it.\n",
-    );
-}
-
-#[test]
-fn what_is_no_upgrade_is_told_why() {
-    let target = "GET /socket/websocket?vsn=2.0.0";
-    check_body(&request(target), "400 Bad Request", "'connection' header must contain 'upgrade', got []");
-    let connection = "Connection: keep-alive, Upgrade";
-    check_upgrade(connection, "", "400 Bad Request", "'connection' header must contain 'upgrade', got []");
-    check_upgrade(
-        connection,
-        "Connection: keep-alive",
-        "400 Bad Request",
-        r#"'connection' header must contain 'upgrade', got ["keep-alive"]"#,
-    );
-    let upgrade = "Upgrade: websocket";
-    check_upgrade(upgrade, "", "400 Bad Request", "'upgrade' header must contain 'websocket', got []");
-    check_upgrade(
-        upgrade,
-        "Upgrade: h2c",
-        "400 Bad Request",
-        r#"'upgrade' header must contain 'websocket', got ["h2c"]"#,
-    );
-    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
-    check_upgrade(key, "", "400 Bad Request", "'sec-websocket-key' header is absent");
-    let bad_key = "'sec-websocket-key' header must be 16 bytes in base64, once";
-    check_upgrade(key, "Sec-WebSocket-Key: short", "400 Bad Request", bad_key);
-    check_upgrade(key, &format!("{key}\r\n{key}"), "400 Bad Request", bad_key);
-    let old = r#"GET /socket/websocket?vsn=2.0.0 HTTP/1.1"#;
-    check_upgrade(
-        old,
-        "GET /socket/websocket?vsn=2.0.0 HTTP/1.0",
-        "400 Bad Request",
-        "HTTP version HTTP/1.0 unsupported",
-    );
-}
-
-#[test]
-fn a_version_of_the_protocol_that_is_unknown_is_told_the_known_one() {
-    let good = upgrade_request("/socket/websocket?vsn=2.0.0");
-    for version in ["8", "14", "13, 8"] {
-        let body = format!("'sec-websocket-version' header must equal '13', got [\"{version}\"]");
-        check(
-            &good.replace("Version: 13", &format!("Version: {version}")),
-            &format!(
-                "HTTP/1.1 426 Upgrade Required\r\ncontent-type: text/plain; charset=utf-8\r\n\
-                 sec-websocket-version: 13\r\nupgrade: websocket\r\nconnection: upgrade, keep-alive\r\n\
-                 content-length: {}\r\n\r\n{body}",
-                body.len()
-            ),
-        );
-    }
-}
-
-#[test]
-fn headers_are_compared_without_case() {
-    let good = upgrade_request("/socket/websocket?vsn=2.0.0");
-    for (from, to) in [
-        ("Connection: keep-alive, Upgrade", "CONNECTION: KEEP-ALIVE,UPGRADE"),
-        ("Upgrade: websocket", "uPGRADE: WebSocket"),
-        ("Connection: keep-alive, Upgrade", "Connection: keep-alive\r\nConnection: upgrade"),
-    ] {
-        let (_, _, answer) = answer(&config(), &good.replace(from, to));
-        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
-    }
-}
-
-#[test]
-fn a_subprotocol_is_answered_if_it_is_ours_and_a_token_never() {
-    let good = upgrade_request("/socket/websocket?vsn=2.0.0");
-    for (offered, answered) in [
-        ("phoenix", true),
-        ("phoenix, base64url.bearer.phx.c2VjcmV0LXRva2Vu", true),
-        ("base64url.bearer.phx.c2VjcmV0LXRva2Vu,phoenix", true),
-        ("base64url.bearer.phx.c2VjcmV0LXRva2Vu", false),
-        ("chat", false),
-        ("Phoenix", false),
-        ("chat, phoenix", true),
-    ] {
-        let head = good.replace("\r\n\r\n", &format!("\r\nSec-WebSocket-Protocol: {offered}\r\n\r\n"));
-        let (_, _, answer) = answer(&config(), &head);
-        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
-        assert_eq!(answer.contains("\r\nsec-websocket-protocol: phoenix\r\n"), answered, "{offered}");
-        assert_eq!(answer.contains("sec-websocket-protocol"), answered, "{offered}");
-        assert!(!answer.contains("bearer") && !answer.contains("c2Vj"), "{answer}");
-    }
-    let two = "\r\nSec-WebSocket-Protocol: base64url.bearer.phx.YQ, base64url.bearer.phx.Yg\r\n\r\n";
-    let body = "'sec-websocket-protocol' header must be a list of tokens with at most one bearer token";
-    check_body(&good.replace("\r\n\r\n", two), "400 Bad Request", body);
-}
-
-#[test]
-fn extensions_are_never_accepted() {
-    let good = upgrade_request("/socket/websocket?vsn=2.0.0");
-    for offered in
-        ["permessage-deflate; client_max_window_bits", "", "x; server_max_window_bits=8; a=\"b\"", ";;,"]
-    {
-        let head = good.replace("\r\n\r\n", &format!("\r\nSec-WebSocket-Extensions: {offered}\r\n\r\n"));
-        let (_, _, answer) = answer(&config(), &head);
-        assert!(answer.starts_with("HTTP/1.1 101 ") && !answer.contains("xtensions"), "{answer}");
-    }
-}
-
-#[test]
-fn frames_in_the_packet_of_the_upgrade_are_read() {
-    let mut whole = upgrade_request("/socket/websocket?vsn=2.0.0").into_bytes();
-    write_masked(&mut whole, 0x1, true, br#"["1","1","room:1","phx_join",{}]"#);
-    write_masked(&mut whole, 0x1, true, br#"["1","2","room:1","new_msg",{"body":1}]"#);
-    for size in [whole.len(), whole.len() - 1, 200, 7, 1] {
-        let mut server = TestServer::with_config(&config(), 1);
-        let client = server.open();
-        whole.chunks(size).for_each(|piece| server.send_bytes(client, piece));
-        let bytes = server.take_bytes(client);
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
-        let (frames, used) = hailer::testing::read_frames(&bytes[end..]);
-        assert_eq!(used, bytes.len() - end);
-        let texts: Vec<_> = frames.iter().map(super::dialogue::show).collect();
-        let expected = [
-            r#"["1","1","room:1","phx_reply",{"status":"ok","response":{}}]"#,
-            r#"[null,null,"room:1","new_msg",{"body":1}]"#,
-        ];
-        assert_eq!(texts, expected, "pieces of {size}");
-    }
-}
-
-#[test]
-fn upgrades_are_counted() {
-    let mut server = TestServer::with_config(&config(), 1);
-    server.connect();
-    let client = server.open();
-    let wrong = upgrade_request("/socket/websocket?vsn=3.0.0");
-    server.send_bytes(client, wrong.as_bytes());
-    server.send_bytes(client, wrong.replace("Version: 13", "Version: 8").as_bytes());
-    server.send_bytes(client, upgrade_request("/socket/websocket?vsn=2.0.0&x=%").as_bytes());
-    let good = upgrade_request("/socket/websocket");
-    server.send_bytes(client, good.replace("Version: 13", "Version: 8").as_bytes());
-    server.send_bytes(client, good.as_bytes());
-    let stats = server.stats();
-    assert_eq!((stats.upgraded, stats.upgrade_refused, stats.web_sockets), (2, 4, 2));
-    assert_eq!((stats.http_requests, stats.http_refused, stats.accepted), (6, 0, 2));
 }
 
 #[test]
@@ -298,7 +93,7 @@ fn other_paths_and_methods_are_refused() {
     let (_, _, answer) = answer(&config(), &request("HEAD /socket/websocket"));
     assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("\r\nallow: GET\r\n"), "{answer}");
     assert!(answer.ends_with("content-length: 20\r\n\r\n"), "{answer}");
-    let (_, _, answer) = super::http::answer(&config(), &request("HEAD /nothing"));
+    let (_, _, answer) = self::answer(&config(), &request("HEAD /nothing"));
     assert!(answer.starts_with("HTTP/1.1 404 ") && answer.ends_with("\r\n\r\n"), "{answer}");
 }
 
@@ -315,11 +110,11 @@ fn a_plain_socket_has_a_path_of_its_own() {
 
 /// A head that is refused closes the connection.
 #[track_caller]
-fn check_refused(limits: &[(&str, &str)], request: &[u8], status: &str, names: &str) {
-    for size in [request.len(), 1] {
+fn check_refused(limits: &[(&str, &str)], head: &[u8], status: &str, names: &str) {
+    for size in [head.len(), 1] {
         let mut server = TestServer::with_config(&config_with(limits), 1);
         let client = server.open();
-        request.chunks(size).for_each(|piece| server.send_bytes(client, piece));
+        head.chunks(size).for_each(|piece| server.send_bytes(client, piece));
         let answer = String::from_utf8(server.take_bytes(client)).unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
         assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
@@ -327,7 +122,7 @@ fn check_refused(limits: &[(&str, &str)], request: &[u8], status: &str, names: &
         assert!(body.contains(names) && body.ends_with(".\n"), "{body}");
         assert_eq!((server.stats().http_refused, server.stats().http_requests), (1, 0));
         // Nothing that comes behind is taken for a request.
-        server.send_bytes(client, super::http::request("GET /").as_bytes());
+        server.send_bytes(client, request("GET /").as_bytes());
         assert!(server.take_bytes(client).is_empty());
         server.hang_up(client);
         assert!(server.is_gone(client));
@@ -357,7 +152,7 @@ fn a_head_at_its_bounds_is_answered() {
     assert_eq!(server.stats().http_refused, 0);
     // A token of several kB in the address works.
     let target = format!("/socket/websocket?vsn=2.0.0&token={}", "t".repeat(8 * 1024));
-    let (_, _, answer) = super::http::answer(&config(), &upgrade_request(&target));
+    let (_, _, answer) = self::answer(&config(), &upgrade_request(&target));
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
 }
 

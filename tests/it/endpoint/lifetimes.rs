@@ -309,8 +309,8 @@ fn what_is_sent_to_a_channel_that_has_ended_is_dropped() {
             let (mut dialogue, book) = with_handle(serializer);
             let handle = book.take_handle();
             let client = dialogue.client("a");
-            let message = dialogue.masked(&format!(r#"["3","3","probe:1","{event}",{{}}]"#));
-            let message = if event == "phx_join" { message } else { rejoined(&dialogue, event) };
+            let join_ref = if event == "phx_join" { "3" } else { "1" };
+            let message = dialogue.masked(&format!(r#"["{join_ref}","3","probe:1","{event}",{{}}]"#));
             dialogue.server.send_bytes(client, &message);
             assert_eq!(dialogue.take("a").len(), answers, "{event}");
             dialogue.take("b");
@@ -324,10 +324,6 @@ fn what_is_sent_to_a_channel_that_has_ended_is_dropped() {
             assert_eq!(dialogue.take("b").len(), 1, "{event}");
         }
     }
-}
-
-fn rejoined(dialogue: &Dialogue, event: &str) -> Vec<u8> {
-    dialogue.masked(&format!(r#"["1","3","probe:1","{event}",{{}}]"#))
 }
 
 #[test]

@@ -16,3 +16,5 @@ mod overload;
 mod pushing;
 mod slow_readers;
 mod undecodable;
+mod upgrades;
+mod windows;

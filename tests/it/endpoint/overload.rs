@@ -3,21 +3,8 @@
 use hailer::channel::Overloaded;
 use serde_json::json;
 
-use super::dialogue::{BOTH, Dialogue};
+use super::dialogue::{BOTH, Dialogue, joined};
 use super::probe::{config, config_with, config_with_book};
-
-/// The lines that join each client to `probe:1`, with join_ref "1".
-fn joined(clients: &[&str]) -> String {
-    let join = |client: &&str| {
-        format!(
-            r#"
-            {client} -> ["1","1","probe:1","phx_join",{{}}]
-            {client} <- ["1","1","probe:1","phx_reply",{{"status":"ok","response":{{}}}}]
-            "#
-        )
-    };
-    clients.iter().map(join).collect()
-}
 
 #[test]
 fn a_full_mailbox_refuses_a_broadcast_for_everybody() {
@@ -25,7 +12,7 @@ fn a_full_mailbox_refuses_a_broadcast_for_everybody() {
         for shards in [1, 3] {
             let config = config_with(&[("mailbox_bytes_max", "64KiB")]);
             let mut dialogue = Dialogue::on_shards(&config, serializer, shards);
-            dialogue.play(&joined(&["a", "b", "c"]));
+            dialogue.play(&joined("a b c", "probe:1"));
             let mut published = 0;
             let body = json!("x".repeat(1000));
             while dialogue.server.publish("probe:1", "news", body.clone()).is_ok() {
@@ -50,7 +37,7 @@ fn the_number_of_commands_in_a_mailbox_is_bounded() {
     config.limits = config_with(&[("mailbox_commands_max", "1024")]).limits;
     for serializer in BOTH {
         let mut dialogue = Dialogue::new(&config, serializer);
-        dialogue.play(&joined(&["a"]));
+        dialogue.play(&joined("a", "probe:1"));
         dialogue.play(r#"a -> ["1","2","probe:1","handle",{}]"#);
         let handle = book.take_handle();
         for n in 0..1024 {
@@ -86,7 +73,7 @@ fn a_push_that_cannot_be_broadcast_is_answered_with_one_error() {
                 ("message_bytes_max", "1MiB"),
             ]);
             let mut dialogue = Dialogue::on_shards(&config, serializer, 2);
-            dialogue.play(&joined(&["a", "b"]));
+            dialogue.play(&joined("a b", "probe:1"));
             let client = dialogue.client("a");
             let payload = payload.replace("LARGE", &"x".repeat(70_000));
             let push = dialogue.masked(&format!(r#"["1","2","probe:1","{event}",{payload}]"#));
@@ -140,7 +127,7 @@ fn a_publisher_that_outruns_the_fan_out_makes_no_healthy_reader_look_slow() {
     for serializer in BOTH {
         let names = ["a", "b", "c", "d", "e", "f"];
         let mut dialogue = Dialogue::new(&config_with(&limits), serializer);
-        dialogue.play(&joined(&names));
+        dialogue.play(&joined(&names.join(" "), "probe:1"));
         for name in names {
             let client = dialogue.client(name);
             dialogue.server.set_pace(client, 16 * 1024);
@@ -166,7 +153,7 @@ fn a_publisher_that_never_pauses_makes_no_log_grow() {
     for serializer in BOTH {
         let names = ["a", "b", "c", "d", "e", "f"];
         let mut dialogue = Dialogue::new(&config_with(&limits), serializer);
-        dialogue.play(&joined(&names));
+        dialogue.play(&joined(&names.join(" "), "probe:1"));
         let mut published = 0;
         for turn in 0..2000 {
             for _ in 0..3 {
@@ -192,7 +179,7 @@ fn a_push_amid_a_burst_from_outside_makes_no_healthy_reader_look_slow() {
     for serializer in BOTH {
         let names = ["a", "b", "c"];
         let mut dialogue = Dialogue::new(&config_with(&limits), serializer);
-        dialogue.play(&joined(&names));
+        dialogue.play(&joined(&names.join(" "), "probe:1"));
         let sender = dialogue.client("a");
         for name in names {
             let client = dialogue.client(name);
@@ -216,7 +203,7 @@ fn a_push_amid_a_burst_from_outside_makes_no_healthy_reader_look_slow() {
 fn what_is_left_of_many_calls_is_done_without_waiting_for_an_event() {
     for serializer in BOTH {
         let mut dialogue = Dialogue::new(&config(), serializer);
-        dialogue.play(&joined(&["a", "b"]));
+        dialogue.play(&joined("a b", "probe:1"));
         let client = dialogue.client("a");
         let hide = dialogue.masked(r#"["1","2","probe:1","secret","hide"]"#);
         let show = dialogue.masked(r#"["1","2","probe:1","secret","show"]"#);

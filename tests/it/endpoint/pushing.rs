@@ -196,25 +196,19 @@ fn events_of_the_protocol_are_refused_from_clients() {
         for topic in ["probe:1", "room:lobby"] {
             for serializer in BOTH {
                 let mut dialogue = Dialogue::new(&config(), serializer);
-                dialogue.play(&joined(
-                    topic,
-                    &format!(
-                        r#"
-                        b -> ["9","9","{topic}","phx_join",{{}}]
-                        b <- ["9","9","{topic}","phx_reply",{{"status":"ok","response":{{}}}}]
-                        a -> ["1","2","{topic}","{event}",{{"status":"ok","response":{{}}}}]
-                        a <- ["1","2","{topic}","phx_reply",{{"status":"error","response":{{"reason":"reserved event"}}}}]
-                        a -> [null,null,"{topic}","{event}",{{}}]
-                        a <- ["1",null,"{topic}","phx_reply",{{"status":"error","response":{{"reason":"reserved event"}}}}]
-                        # The channel is as it was.
-                        a -> ["1","3","{topic}","phx_leave",{{}}]
-                        a <- ["1","3","{topic}","phx_reply",{{"status":"ok","response":{{}}}}]
-                        a <- ["1","1","{topic}","phx_close",{{}}]
-                        "#
-                    ),
-                )
-                .replace("b -> [\"9\",\"9\",\"probe:1\"", "b -> [\"9\",\"9\",\"probe:other\"")
-                .replace("b <- [\"9\",\"9\",\"probe:1\"", "b <- [\"9\",\"9\",\"probe:other\""));
+                let lines = format!(
+                    r#"
+                    a -> ["1","2","{topic}","{event}",{{"status":"ok","response":{{}}}}]
+                    a <- ["1","2","{topic}","phx_reply",{{"status":"error","response":{{"reason":"reserved event"}}}}]
+                    a -> [null,null,"{topic}","{event}",{{}}]
+                    a <- ["1",null,"{topic}","phx_reply",{{"status":"error","response":{{"reason":"reserved event"}}}}]
+                    # The channel is as it was.
+                    a -> ["1","3","{topic}","phx_leave",{{}}]
+                    a <- ["1","3","{topic}","phx_reply",{{"status":"ok","response":{{}}}}]
+                    a <- ["1","1","{topic}","phx_close",{{}}]
+                    "#
+                );
+                dialogue.play(&joined(topic, &lines));
                 assert_eq!(dialogue.server.stats().reserved_event, 2, "{event}");
             }
         }
