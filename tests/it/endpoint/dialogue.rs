@@ -23,10 +23,18 @@ pub(super) const BOTH: [Serializer; 2] = [Serializer::V1, Serializer::V2];
 
 /// How the clients of a dialogue are connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Transport {
+pub(super) enum Transport {
     WebSocket,
     LongPoll,
 }
+
+/// Each serializer over each transport.
+pub(super) const FORMS: [(Serializer, Transport); 4] = [
+    (Serializer::V1, Transport::WebSocket),
+    (Serializer::V2, Transport::WebSocket),
+    (Serializer::V1, Transport::LongPoll),
+    (Serializer::V2, Transport::LongPoll),
+];
 
 /// A server and its clients by name.
 pub(super) struct Dialogue {
@@ -47,12 +55,8 @@ pub(super) fn check(lines: &str) {
 /// The same on a server of this configuration.
 #[track_caller]
 pub(super) fn check_with(config: &Config, lines: &str) {
-    for serializer in BOTH {
-        for transport in [Transport::WebSocket, Transport::LongPoll] {
-            let mut dialogue = Dialogue::new(config, serializer);
-            dialogue.transport = transport;
-            dialogue.play(lines);
-        }
+    for form in FORMS {
+        Dialogue::over(config, form).play(lines);
     }
 }
 
@@ -78,6 +82,11 @@ pub(super) fn joined(clients: &str, topic: &str) -> String {
 impl Dialogue {
     pub(super) fn new(config: &Config, serializer: Serializer) -> Self {
         Self::on_shards(config, serializer, 1)
+    }
+
+    /// The clients are connected in this way.
+    pub(super) fn over(config: &Config, (serializer, transport): (Serializer, Transport)) -> Self {
+        Self { transport, ..Self::new(config, serializer) }
     }
 
     /// The clients are on the shards in turn, in the order in which they are first named.
@@ -121,7 +130,7 @@ impl Dialogue {
     }
 
     /// Sends a line's text: `close 1000`, `ping x`, or a message.
-    fn send(&mut self, name: &str, text: &str) {
+    pub(super) fn send(&mut self, name: &str, text: &str) {
         let client = self.client(name);
         match self.transport {
             Transport::WebSocket => {

@@ -4,7 +4,7 @@ use hailer::channel::Ended;
 use hailer::phoenix::Serializer;
 use serde_json::json;
 
-use super::dialogue::{BOTH, Dialogue, check, check_only, check_with};
+use super::dialogue::{Dialogue, FORMS, check, check_only, check_with};
 use super::probe::{config, config_with, config_with_book};
 
 #[test]
@@ -59,14 +59,10 @@ fn a_refused_join_leaves_nothing_joined() {
 
 #[test]
 fn joins_are_counted_by_what_became_of_them() {
-    for serializer in BOTH {
-        let mut dialogue = Dialogue::new(&config(), serializer);
+    for form in FORMS {
+        let mut dialogue = Dialogue::over(&config(), form);
         for (number, how) in ["", "refuse", "refuse", "crash", "panic", ""].iter().enumerate() {
-            let (client, join) = (
-                dialogue.client("a"),
-                dialogue.masked(&format!(r#"["1","1","probe:{number}","phx_join",{{"do":"{how}"}}]"#)),
-            );
-            dialogue.server.send_bytes(client, &join);
+            dialogue.send("a", &format!(r#"["1","1","probe:{number}","phx_join",{{"do":"{how}"}}]"#));
         }
         let stats = dialogue.server.stats();
         assert_eq!((stats.joins, stats.join_refused, stats.channel_crashes), (2, 2, 2));
@@ -193,8 +189,8 @@ fn a_join_may_stop_at_once() {
 
 #[test]
 fn one_channel_too_many_is_refused() {
-    for serializer in BOTH {
-        let mut dialogue = Dialogue::new(&config(), serializer);
+    for form in FORMS {
+        let mut dialogue = Dialogue::over(&config(), form);
         for number in 1..=100 {
             dialogue.play(&format!(
                 r#"
@@ -304,9 +300,9 @@ fn a_client_of_v1_may_send_a_join_ref() {
 
 #[test]
 fn a_second_join_takes_the_place_of_the_first_and_is_answered_before_the_first_is_closed() {
-    for serializer in BOTH {
+    for form in FORMS {
         let (config, book) = config_with_book();
-        let mut dialogue = Dialogue::new(&config, serializer);
+        let mut dialogue = Dialogue::over(&config, form);
         dialogue.play(
             r#"
             a -> ["1","1","probe:1","phx_join",{}]
@@ -348,9 +344,9 @@ fn a_second_join_that_is_refused_ends_the_first_all_the_same() {
 
 #[test]
 fn a_channel_that_is_left_closes() {
-    for serializer in BOTH {
+    for form in FORMS {
         let (config, book) = config_with_book();
-        let mut dialogue = Dialogue::new(&config, serializer);
+        let mut dialogue = Dialogue::over(&config, form);
         dialogue.play(
             r#"
             b -> ["1","1","probe:1","phx_join",{}]
@@ -422,8 +418,8 @@ fn messages_of_an_earlier_join_are_dropped_in_silence() {
 
 #[test]
 fn joins_in_any_number_leave_nothing_behind() {
-    for serializer in BOTH {
-        let mut dialogue = Dialogue::new(&config(), serializer);
+    for form in FORMS {
+        let mut dialogue = Dialogue::over(&config(), form);
         for round in 1..=300 {
             let join = format!(r#"["{round}","{round}","room:{round}","phx_join",{{}}]"#);
             let leave = format!(r#"["{round}","l{round}","room:{round}","phx_leave",{{}}]"#);

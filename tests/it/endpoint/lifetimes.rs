@@ -1,10 +1,12 @@
 //! How channels end, and what reaches them from other threads.
 
+use std::time::Duration;
+
 use hailer::channel::Ended;
 use hailer::phoenix::Serializer;
 use serde_json::json;
 
-use super::dialogue::{BOTH, Dialogue, check};
+use super::dialogue::{BOTH, Dialogue, FORMS, Transport, check};
 use super::probe::{Book, config, config_with_book};
 
 /// The lines that join `a` and `b` to `probe:1`, with join_ref "1".
@@ -18,9 +20,9 @@ const JOINED: &str = r#"
 /// Lines of `a` and `b`, both joined, end one channel of `probe:1` for `expected` reason, once.
 #[track_caller]
 fn check_end(lines: &str, expected: Ended) {
-    for serializer in BOTH {
+    for form in FORMS {
         let (config, book) = config_with_book();
-        let mut dialogue = Dialogue::new(&config, serializer);
+        let mut dialogue = Dialogue::over(&config, form);
         dialogue.play(JOINED);
         dialogue.play(lines);
         assert_eq!(book.take_ended(), [("probe:1".to_owned(), expected)]);
@@ -100,8 +102,8 @@ fn what_a_callback_recorded_before_it_failed_is_not_done() {
 
 #[test]
 fn a_crash_ends_no_other_channel_and_is_counted() {
-    for serializer in BOTH {
-        let mut dialogue = Dialogue::new(&config(), serializer);
+    for form in FORMS {
+        let mut dialogue = Dialogue::over(&config(), form);
         dialogue.play(
             r#"
             a -> ["1","1","probe:1","phx_join",{}]
@@ -123,8 +125,8 @@ fn a_crash_ends_no_other_channel_and_is_counted() {
 
 #[test]
 fn a_panic_in_terminate_harms_nobody() {
-    for serializer in BOTH {
-        let mut dialogue = Dialogue::new(&config(), serializer);
+    for form in FORMS {
+        let mut dialogue = Dialogue::over(&config(), form);
         dialogue.play(JOINED);
         dialogue.play(
             r#"
@@ -232,10 +234,30 @@ fn the_end_of_the_server_ends_the_channels() {
     }
 }
 
+#[test]
+fn a_session_that_nobody_polls_ends_its_channels() {
+    for serializer in BOTH {
+        let (config, book) = config_with_book();
+        let mut dialogue = Dialogue::over(&config, (serializer, Transport::LongPoll));
+        dialogue.play(JOINED);
+        let client = dialogue.client("a");
+        dialogue.server.hang_up(client);
+        let mut heard = Vec::new();
+        for _ in 0..12 {
+            dialogue.server.advance(Duration::from_secs(5));
+            heard.extend(dialogue.take("b"));
+        }
+        assert_eq!(book.take_ended(), [("probe:1".to_owned(), Ended::Disconnected)]);
+        assert_eq!(heard.len(), 1, "{heard:#?}");
+        assert!(heard[0].contains("Disconnected"), "{heard:#?}");
+        assert_eq!(dialogue.server.stats().sessions, 1);
+    }
+}
+
 /// Joins `a` and has its channel's handle given out.
-fn with_handle(serializer: Serializer) -> (Dialogue, std::sync::Arc<Book>) {
+fn with_handle(form: (Serializer, Transport)) -> (Dialogue, std::sync::Arc<Book>) {
     let (config, book) = config_with_book();
-    let mut dialogue = Dialogue::on_shards(&config, serializer, 2);
+    let mut dialogue = Dialogue::over(&config, form);
     dialogue.play(JOINED);
     dialogue.play(r#"a -> ["1","2","probe:1","handle",{}]"#);
     (dialogue, book)
@@ -243,8 +265,8 @@ fn with_handle(serializer: Serializer) -> (Dialogue, std::sync::Arc<Book>) {
 
 #[test]
 fn a_handle_reaches_its_channel_from_another_thread() {
-    for serializer in BOTH {
-        let (mut dialogue, book) = with_handle(serializer);
+    for form in FORMS {
+        let (mut dialogue, book) = with_handle(form);
         let handle = book.take_handle();
         assert_eq!(handle.topic(), "probe:1");
         let sender = handle.clone();
@@ -271,8 +293,8 @@ fn a_handle_reaches_its_channel_from_another_thread() {
 
 #[test]
 fn there_is_nothing_to_answer_in_handle_info() {
-    for serializer in BOTH {
-        let (mut dialogue, book) = with_handle(serializer);
+    for form in FORMS {
+        let (mut dialogue, book) = with_handle(form);
         book.take_handle().send("reply").unwrap();
         dialogue.server.settle();
         dialogue.play("");
@@ -281,8 +303,8 @@ fn there_is_nothing_to_answer_in_handle_info() {
 
 #[test]
 fn a_crash_in_handle_info_ends_the_channel() {
-    for serializer in BOTH {
-        let (mut dialogue, book) = with_handle(serializer);
+    for form in FORMS {
+        let (mut dialogue, book) = with_handle(form);
         book.take_handle().send("crash").unwrap();
         dialogue.server.settle();
         dialogue.play(
@@ -304,14 +326,12 @@ fn what_is_sent_to_a_channel_that_has_ended_is_dropped() {
         // A later join of the same topic is another channel.
         ("phx_join", 2),
     ];
-    for serializer in BOTH {
+    for form in FORMS {
         for (event, answers) in ends {
-            let (mut dialogue, book) = with_handle(serializer);
+            let (mut dialogue, book) = with_handle(form);
             let handle = book.take_handle();
-            let client = dialogue.client("a");
             let join_ref = if event == "phx_join" { "3" } else { "1" };
-            let message = dialogue.masked(&format!(r#"["{join_ref}","3","probe:1","{event}",{{}}]"#));
-            dialogue.server.send_bytes(client, &message);
+            dialogue.send("a", &format!(r#"["{join_ref}","3","probe:1","{event}",{{}}]"#));
             assert_eq!(dialogue.take("a").len(), answers, "{event}");
             dialogue.take("b");
             handle.push("news", json!(1).into()).unwrap();
@@ -360,9 +380,9 @@ fn what_is_sent_to_a_client_that_has_gone_reaches_nobody_in_its_place() {
 
 #[test]
 fn an_answer_may_be_given_later() {
-    for serializer in BOTH {
+    for form in FORMS {
         let (config, book) = config_with_book();
-        let mut dialogue = Dialogue::new(&config, serializer);
+        let mut dialogue = Dialogue::over(&config, form);
         dialogue.play(JOINED);
         dialogue.play(
             r#"
@@ -389,9 +409,9 @@ fn an_answer_may_be_given_later() {
 
 #[test]
 fn a_later_answer_of_a_channel_that_has_ended_is_dropped() {
-    for serializer in BOTH {
+    for form in FORMS {
         let (config, book) = config_with_book();
-        let mut dialogue = Dialogue::new(&config, serializer);
+        let mut dialogue = Dialogue::over(&config, form);
         dialogue.play(JOINED);
         dialogue.play(
             r#"
@@ -410,9 +430,9 @@ fn a_later_answer_of_a_channel_that_has_ended_is_dropped() {
 
 #[test]
 fn an_answer_that_is_never_given_leaves_the_push_to_time_out() {
-    for serializer in BOTH {
+    for form in FORMS {
         let (config, book) = config_with_book();
-        let mut dialogue = Dialogue::new(&config, serializer);
+        let mut dialogue = Dialogue::over(&config, form);
         dialogue.play(JOINED);
         dialogue.play(r#"a -> ["1","2","probe:1","defer",{}]"#);
         drop(book.take_deferred());

@@ -2,7 +2,7 @@
 
 use hailer::phoenix::Serializer;
 
-use super::dialogue::{BOTH, Dialogue, check, check_only};
+use super::dialogue::{Dialogue, FORMS, check, check_only};
 use super::probe::config;
 
 /// The lines that join `a` to a topic, with join_ref "1".
@@ -60,8 +60,8 @@ fn a_push_to_what_is_not_joined_is_unmatched() {
 
 #[test]
 fn unmatched_topics_are_counted() {
-    for serializer in BOTH {
-        let mut dialogue = Dialogue::new(&config(), serializer);
+    for form in FORMS {
+        let mut dialogue = Dialogue::over(&config(), form);
         dialogue.play(
             r#"
             a -> ["1","1","nope","phx_join",{}]
@@ -148,8 +148,8 @@ fn a_join_ref_of_another_kind_is_another_join_ref() {
 
 #[test]
 fn a_heartbeat_is_answered_without_any_join_and_without_a_join_ref() {
-    for serializer in BOTH {
-        let mut dialogue = Dialogue::new(&config(), serializer);
+    for form in FORMS {
+        let mut dialogue = Dialogue::over(&config(), form);
         dialogue.play(
             r#"
             a -> [null,"5","phoenix","heartbeat",{}]
@@ -194,8 +194,8 @@ fn a_topic_that_is_no_string_is_unmatched_and_repeated() {
 fn events_of_the_protocol_are_refused_from_clients() {
     for event in ["phx_reply", "phx_close", "phx_error", "phx_", "phx_anything"] {
         for topic in ["probe:1", "room:lobby"] {
-            for serializer in BOTH {
-                let mut dialogue = Dialogue::new(&config(), serializer);
+            for form in FORMS {
+                let mut dialogue = Dialogue::over(&config(), form);
                 let lines = format!(
                     r#"
                     a -> ["1","2","{topic}","{event}",{{"status":"ok","response":{{}}}}]
