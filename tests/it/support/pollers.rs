@@ -9,7 +9,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::SockRef;
 
-use super::PATIENCE;
+use super::{PATIENCE, eventually};
 use crate::simulator::rng::Rng;
 
 /// Clients that may be opening a session or joining at one time, as in [`super::swarm`].
@@ -133,7 +133,12 @@ impl Pollers {
     fn connect(&mut self, key: usize) {
         let client = &mut self.clients[key];
         client.stream = None;
-        let mut stream = TcpStream::connect(self.address).expect("there is a port left");
+        // Other programs of the machine may have all ports for a while.
+        let mut stream = eventually("a port that is left", || match TcpStream::connect(self.address) {
+            Ok(stream) => Some(stream),
+            Err(error) if error.kind() == ErrorKind::AddrNotAvailable => None,
+            Err(error) => panic!("{error}"),
+        });
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(key), interest).expect("it can be watched");
         client.stream = Some(stream);
@@ -155,7 +160,9 @@ impl Pollers {
                 deadline = Instant::now() + PATIENCE;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "{now} of {wanted} {what}, and no more within {PATIENCE:?}");
+            if left.is_zero() {
+                panic!("{now} of {wanted} {what}, and no more within {PATIENCE:?}: {}", self.laggards());
+            }
             let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
             match self.poll.poll(&mut events, Some(left)) {
                 Ok(()) => {}
@@ -173,6 +180,21 @@ impl Pollers {
             self.buffer = buffer;
             self.events = events;
         }
+    }
+
+    /// The first few clients that lack something.
+    fn laggards(&self) -> String {
+        let lacks = |(_, client): &(usize, &Client)| client.received < self.expected.len();
+        let show = |(key, client): (usize, &Client)| {
+            let Client { step, connected, received, owed, partial, .. } = client;
+            let address = client.stream.as_ref().and_then(|stream| stream.local_addr().ok());
+            format!(
+                "\n{key} at {step:?} from {address:?}, connected {connected}: {received} messages, {owed} cut, \
+                 {} bytes of an answer",
+                partial.len()
+            )
+        };
+        self.clients.iter().enumerate().filter(lacks).take(5).map(show).collect()
     }
 
     fn connected(&mut self, key: usize) {
