@@ -16,7 +16,7 @@ use crate::support::swarm::{Ending, Swarm};
 use crate::support::{Client, Hailer, Memory, Peer, crowd, eventually};
 
 /// A debug build gets through these in well under a minute on two busy cores.
-const CLIENTS: usize = if cfg!(debug_assertions) { 3_000 } else { 15_000 };
+const CLIENTS: usize = if cfg!(debug_assertions) { 6_000 } else { 15_000 };
 const MESSAGES: usize = 100;
 /// Messages between which nobody waits. A poll is answered as soon as there is one, so they make several
 /// answers.
