@@ -1,4 +1,4 @@
-//! What has gone wrong once, each named by its symptom.
+//! What has gone wrong once, or nearly, each named by its symptom.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -322,4 +322,32 @@ fn a_reader_that_was_passed_over_inside_a_large_frame_was_closed_with_its_next_r
     server.set_window(client, None);
     assert_eq!(events(&server.received(client))[..2], ["e", "gap"]);
     assert_eq!(server.closed(client), None);
+}
+
+#[test]
+fn a_gap_in_one_topic_was_added_to_that_of_a_topic_that_had_ended() {
+    let mut limits = Limits::default();
+    limits.topic_log_bytes_max = 4096;
+    let channel = Arc::new(Notification);
+    let router = Router::new().channel_with("*".parse().unwrap(), channel, SlowReader::Skip);
+    let mut server = TestServer::with_config(&Config { limits: Arc::new(limits), ..Config::new(router) }, 1);
+    let client = server.connect();
+    server.join(client, "a", json!({}));
+    server.set_window(client, Some(0));
+    broadcast(&mut server, "a", 5);
+    // The second topic stands in the place of the first.
+    server.push(client, "a", "phx_leave", json!({}));
+    server.send(client, &json!("9"), &json!("9"), "b", "phx_join", &json!({}));
+    broadcast(&mut server, "b", 6);
+    server.set_window(client, None);
+    let received = server.received(client);
+    let gaps: Vec<_> = received.iter().filter(|message| message.event == "gap").collect();
+    let of = |topic: &str| {
+        received.iter().filter(|message| message.topic == topic && message.event == "e").count()
+    };
+    assert_eq!(gaps.iter().map(|gap| &gap.topic).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(
+        [&gaps[0].payload, &gaps[1].payload],
+        [&json!({"missed": 5 - of("a")}), &json!({"missed": 6 - of("b")})]
+    );
 }
