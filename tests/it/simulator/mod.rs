@@ -23,7 +23,7 @@ use rng::Rng;
 use sim::Sim;
 
 /// Seeds of an ordinary test run.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 
 #[test]
 fn clients_get_exactly_what_they_are_to_get() {
