@@ -33,10 +33,13 @@ fn without_descriptors_the_server_serves_whom_it_has_and_accepts_again_later() {
         peer.send(hailer::testing::upgrade_request(PATH).as_bytes());
     }
     hailer.log_line("can't accept");
-    // A second has passed when this is answered, and with it many pauses.
+    let before = hailer.cpu_ticks();
     served.push("room:lobby", "new_msg", &serde_json::json!({"body": "meanwhile"}));
     assert_eq!(served.body(), "meanwhile");
+    // A second has passed when this is answered, and with it many pauses.
     assert_eq!(slow.response().status, 408);
+    let ticks = hailer.cpu_ticks() - before;
+    assert!(ticks < 50, "{ticks} hundredths of a second of computing while nobody can be accepted");
     served.heartbeat();
     let complaints = hailer.log().iter().filter(|line| line.contains("can't accept")).count();
     assert_eq!(complaints, 1, "{:#?}", hailer.log());
@@ -52,6 +55,56 @@ fn without_descriptors_the_server_serves_whom_it_has_and_accepts_again_later() {
     let pauses = line.split_once("accept_paused=").expect("pauses were counted").1;
     let pauses: u64 = pauses.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
     assert!(pauses > 1, "{line}");
+}
+
+#[test]
+fn peers_that_dawdle_cost_no_computing() {
+    let limits = [
+        ["--limit", "send_buffer_bytes=4096"],
+        ["--limit", "head_timeout=2s"],
+        ["--limit", "close_timeout=10m"],
+        ["--limit", "stall_timeout=10m"],
+        ["--shards", "1"],
+    ];
+    let hailer = Hailer::start(&limits.concat());
+    let narrow = || Peer::connect_narrow(hailer.address());
+    // Takes none of its pongs.
+    let mut pinging = narrow();
+    pinging.upgrade(PATH);
+    pinging.send(&frames(PING, &[b'x'; 120], 5000));
+    // Takes none of the answers to its requests.
+    let mut pipelining = narrow();
+    pipelining.send(GET.repeat(800).as_bytes());
+    // Takes none of the messages of its topic.
+    let mut reading = narrow();
+    reading.upgrade(PATH);
+    reading.join_lobby();
+    let mut publisher = Client::joined(hailer.address(), "room:lobby");
+    for _ in 0..20 {
+        publisher.push("room:lobby", "new_msg", &serde_json::json!({"body": "x".repeat(30_000)}));
+        publisher.body();
+    }
+    // Has said and heard goodbye, and stays; another has said it and then ends its side.
+    let mut staying = Peer::join(hailer.address());
+    staying.send_frame(CLOSE, &1000u16.to_be_bytes());
+    assert_eq!(staying.close_frame().0, 1000);
+    let mut leaving = Peer::join(hailer.address());
+    leaving.send_frame(CLOSE, &1000u16.to_be_bytes());
+    leaving.half_close();
+    // Ends its side in the middle of a frame.
+    let mut cut = Peer::join(hailer.address());
+    cut.send(&[0x81, 0x80 | 10, 1, 2]);
+    cut.half_close();
+
+    publisher.heartbeat();
+    let before = hailer.cpu_ticks();
+    let mut clock = Peer::connect(hailer.address());
+    clock.send(b"GET / HT");
+    // Two seconds later:
+    assert_eq!(clock.response().status, 408);
+    let ticks = hailer.cpu_ticks() - before;
+    assert!(ticks < 50, "{ticks} hundredths of a second of computing in two seconds of nothing");
+    publisher.heartbeat();
 }
 
 #[test]

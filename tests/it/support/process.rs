@@ -158,6 +158,14 @@ impl Hailer {
         std::fs::read_dir(folder).expect("the process lives").count()
     }
 
+    /// What the process has computed so far, in hundredths of a second.
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the process lives");
+        // The program's name, in parentheses, may hold anything; user and system time are fields 14 and 15.
+        let fields = stat.rsplit_once(')').expect("a name in parentheses").1.split_whitespace();
+        fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    }
+
     /// Waits until the process has so many descriptors open.
     pub(crate) fn wait_for_descriptors(&self, expected: usize) {
         let mut last = 0;
