@@ -63,15 +63,22 @@ enum Control {
     },
 }
 
+/// What a shard's thread has been asked and has not done yet; `None` once it has ended.
+type Controls = Mutex<Option<VecDeque<Control>>>;
+
 /// The handle's side of a shard.
 struct Remote {
-    control: Arc<Mutex<VecDeque<Control>>>,
+    control: Arc<Controls>,
     waker: Arc<Waker>,
 }
 
 impl Remote {
     fn send(&self, control: Control) {
-        self.control.lock().unwrap_or_else(PoisonError::into_inner).push_back(control);
+        match &mut *self.control.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(controls) => controls.push_back(control),
+            // Nobody does it any more; a connection is closed by being dropped.
+            None => return,
+        }
         // A waker fails only when its loop is gone, and then nobody is to be woken.
         let _ = self.waker.wake();
     }

@@ -14,7 +14,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use tracing::{error, info, warn};
 
 use super::streams::{Received, Streams};
-use super::{Control, Remote};
+use super::{Control, Controls, Remote};
 use crate::broker::Broker;
 use crate::endpoint::{Config, ConnectionId, Endpoint, HandedOver};
 use crate::limits::Limits;
@@ -32,7 +32,7 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 pub(super) struct Shard {
     poll: Poll,
     waker: Arc<Waker>,
-    control: Arc<Mutex<VecDeque<Control>>>,
+    control: Arc<Controls>,
     listener: TcpListener,
     limits: Arc<Limits>,
 }
@@ -42,14 +42,14 @@ impl Shard {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        Ok(Self { poll, waker, control: Arc::default(), listener, limits })
+        Ok(Self { poll, waker, control: Arc::new(Mutex::new(Some(VecDeque::new()))), listener, limits })
     }
 
     pub(super) fn waker(&self) -> Arc<Waker> {
         Arc::clone(&self.waker)
     }
 
-    pub(super) fn control(&self) -> Arc<Mutex<VecDeque<Control>>> {
+    pub(super) fn control(&self) -> Arc<Controls> {
         Arc::clone(&self.control)
     }
 
@@ -96,7 +96,7 @@ struct Readable {
 
 struct Running {
     poll: Poll,
-    control: Arc<Mutex<VecDeque<Control>>>,
+    control: Arc<Controls>,
     /// Closed while draining.
     listener: Option<TcpListener>,
     limits: Arc<Limits>,
@@ -112,6 +112,13 @@ struct Running {
     accept_paused_until: Option<Instant>,
     accept_pause_logged: bool,
     drain_deadline: Option<Instant>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let controls = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(controls);
+    }
 }
 
 impl Running {
@@ -170,8 +177,9 @@ impl Running {
 
     /// Does what the server's handle has asked for.
     fn obey(&mut self, now: Instant) {
-        let controls = std::mem::take(&mut *self.control.lock().unwrap_or_else(PoisonError::into_inner));
-        for control in controls {
+        let controls =
+            self.control.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(std::mem::take);
+        for control in controls.into_iter().flatten() {
             match control {
                 Control::Stats(sender) => {
                     // Whoever asked may have stopped waiting.
@@ -292,7 +300,7 @@ impl Running {
             Ok(()) => self.streams.insert(id, stream),
             Err(_) => {
                 self.endpoint.handle_error(id, now);
-                while self.endpoint.poll_closed().is_some() {}
+                self.close();
             }
         }
     }
