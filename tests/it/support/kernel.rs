@@ -18,8 +18,8 @@ impl Slabs {
         Self(Some(text.lines().filter_map(cache).collect()))
     }
 
-    /// What each of `count` connections has cost since `before`: the caches that have grown by an object or
-    /// more for each, and their bytes for each, both ends together.
+    /// What each of `count` connections has cost since `before`, at each of its two ends: bytes of objects,
+    /// and which objects.
     pub(crate) fn growth_since(&self, before: &Self, count: usize) -> Option<(u64, String)> {
         let (before, after) = (before.0.as_ref()?, self.0.as_ref()?);
         let count = i64::try_from(count).ok()?.max(1);
@@ -27,10 +27,12 @@ impl Slabs {
         let mut names = Vec::new();
         for (name, (active, size)) in after {
             let grown = active - before.get(name).map_or(0, |(active, _)| *active);
-            // Other programs of the machine make and free objects meanwhile, but hardly so many of one kind.
-            if grown * 10 >= count * 9 {
-                bytes += grown * size / count;
-                names.push(format!("{name} {:.1}x{size}", grown as f64 / count as f64));
+            // Other programs of the machine make and free objects meanwhile. Both ends take the same, so
+            // an odd object is not theirs, nor is a part of one; a few may still be in use by the kernel.
+            let each = (grown + count / 5) / (2 * count);
+            if each > 0 {
+                bytes += each * size;
+                names.push(format!("{each} {name} of {size}"));
             }
         }
         Some((u64::try_from(bytes).ok()?, names.join(", ")))

@@ -1,5 +1,6 @@
 //! The real program.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -9,11 +10,14 @@ use std::time::Instant;
 
 use super::{PATIENCE, eventually};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_hailer");
+/// The program that is tested: that of this build, unless `HAILER_BIN` names another.
+fn binary() -> OsString {
+    std::env::var_os("HAILER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_hailer").into())
+}
 
 /// The program with these arguments, to be changed and started.
 pub(crate) fn hailer(args: &[&str]) -> Command {
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary());
     command.args(args).stdin(Stdio::null());
     command
 }
@@ -78,7 +82,7 @@ impl Hailer {
     pub(crate) fn start_with_descriptors(descriptors: usize, args: &[&str]) -> Self {
         let script = format!("ulimit -n {descriptors}; exec \"$0\" serve --listen 127.0.0.1:0 \"$@\"");
         let mut command = Command::new("sh");
-        command.args(["-c", &script, BINARY]).args(args).stdin(Stdio::null());
+        command.args(["-c", &script]).arg(binary()).args(args).stdin(Stdio::null());
         Self::run(command)
     }
 

@@ -1,14 +1,14 @@
 //! Very many clients on one thread: each a socket and a few bytes that say how far it has got.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use hailer::testing::{upgrade_request, write_masked};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::peer::{CLOSE, PATH, TEXT, frame_len};
 
@@ -66,6 +66,8 @@ pub(crate) enum Ending {
 /// Clients of `room:lobby`.
 pub(crate) struct Swarm {
     address: SocketAddr,
+    /// The last byte of the address that clients connect from.
+    source: u8,
     poll: Poll,
     events: Events,
     clients: Slab<Client>,
@@ -79,6 +81,7 @@ impl Swarm {
     pub(crate) fn new(address: SocketAddr) -> Self {
         Self {
             address,
+            source: 1,
             poll: Poll::new().expect("the system has an event queue"),
             events: Events::with_capacity(1024),
             clients: Slab::new(),
@@ -105,7 +108,17 @@ impl Swarm {
     }
 
     fn connect(&mut self) {
-        let mut stream = TcpStream::connect(self.address).expect("there is a port left");
+        let mut stream = loop {
+            let from = Ipv4Addr::new(127, 0, 0, self.source);
+            match connect_from(from, self.address) {
+                Ok(stream) => break stream,
+                // An address has some 28,000 ports, and one that was used may rest for a minute.
+                Err(error) if error.kind() == ErrorKind::AddrNotAvailable && self.source < 250 => {
+                    self.source += 1;
+                }
+                Err(error) => panic!("can't connect from {from}: {error}"),
+            }
+        };
         let entry = self.clients.vacant_entry();
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(entry.key()), interest).expect("it can be watched");
@@ -248,6 +261,18 @@ impl Swarm {
             }
         }
         self.buffer = buffer;
+    }
+}
+
+/// Begins to connect, from the address that the kernel would choose or from another one of this machine.
+fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
+    if source != Ipv4Addr::LOCALHOST {
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+    }
+    match socket.connect(&to.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(TcpStream::from_std(socket.into())),
     }
 }
 
