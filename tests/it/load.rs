@@ -10,8 +10,8 @@ use crate::support::swarm::{Ending, Swarm};
 use crate::support::{Client, Hailer, Memory, Slabs, crowd, descriptor_limit};
 
 const CLIENTS: usize = 15_000;
-/// Descriptors for everything else in this process and in the server.
-const RESERVED_DESCRIPTORS: usize = 2_000;
+/// Descriptors for the other tests that run in this process meanwhile.
+const RESERVED_DESCRIPTORS: usize = 300;
 const MESSAGES: usize = 100;
 /// One of so many clients stops reading during the burst.
 const SLOW_EACH: usize = 100;
@@ -114,6 +114,22 @@ fn every_subscriber_gets_every_message_and_nothing_is_left_behind() {
     {
         assert!(!stopped.contains(unwanted), "{stopped}");
     }
+}
+
+#[test]
+fn a_stop_closes_all_clients_so_that_they_come_back() {
+    let _crowd = crowd();
+    let clients = clients(CLIENTS);
+    let mut hailer = Hailer::start(&[]);
+    let mut swarm = Swarm::new(hailer.address());
+    swarm.join(clients);
+    hailer.signal("TERM");
+    swarm.be_stopped();
+    assert_eq!(hailer.wait().code(), Some(0));
+    let stopped = hailer.log_line("stopped");
+    let shutdown = format!("closed_shutdown={clients}");
+    assert!(stopped.contains("connections=0") && stopped.contains(&shutdown), "{stopped}");
+    assert!(!stopped.contains("closed_abruptly"), "{stopped}");
 }
 
 /// Prints what an idle joined client costs, the kernel's share beside the server's own.

@@ -98,6 +98,31 @@ fn a_taken_port_is_a_sentence_that_says_what_to_do() {
 }
 
 #[test]
+fn a_port_that_is_not_permitted_is_a_sentence_that_says_what_to_do() {
+    let ports = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    let least = std::fs::read_to_string(ports).unwrap_or_default();
+    if least.trim().parse().is_ok_and(|least: u16| least <= 80) {
+        println!("skipped: here everybody may listen on port 80 ({ports})");
+        return;
+    }
+    // Root is permitted everything, so the program runs as somebody else.
+    let program = hailer(&[]).get_program().to_owned();
+    let script = r#"if [ "$(id -u)" = 0 ]; then set -- setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; fi
+                    exec "$@""#;
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh"]).arg(program).args(["--listen", "127.0.0.1:80", "--log-level", "off"]);
+    let output = command.output().expect("sh runs");
+    let text = stderr(&output);
+    if matches!(output.status.code(), Some(126 | 127)) {
+        println!("skipped: nobody else may run the program here: {text}");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.starts_with("hailer: can't listen on 127.0.0.1:80: not permitted"), "{text}");
+    assert!(text.contains("--listen"), "{text}");
+}
+
+#[test]
 fn a_foreign_address_is_a_sentence_that_says_what_to_do() {
     // 192.0.2.0/24 belongs to documentation (RFC 5737).
     let output = hailer_output(&["--listen", "192.0.2.1:4000"]);

@@ -40,6 +40,8 @@ struct Tally {
     joined: usize,
     /// They have everything that is expected.
     complete: usize,
+    /// The server is being stopped, so it closes WebSockets by itself.
+    stopping: bool,
 }
 
 struct Client {
@@ -187,6 +189,14 @@ impl Swarm {
         self.run("connections that have ended", |swarm| (closing - swarm.len(), closing));
         self.expected.clear();
         self.tally.complete = 0;
+    }
+
+    /// Serves the clients until a server that is being stopped has ended all their connections, each with
+    /// close code 1012.
+    pub(crate) fn be_stopped(&mut self) {
+        self.tally.stopping = true;
+        let clients = self.len();
+        self.run("connections that have ended", |swarm| (clients - swarm.len(), clients));
     }
 
     /// Serves the clients until the first of the two numbers that `progress` gives reaches the second.
@@ -342,6 +352,13 @@ impl Client {
             }
             (State::Closing, CLOSE) => {
                 assert_eq!(payload, 1000u16.to_be_bytes(), "the server's code is the client's");
+                self.state = State::Closed;
+            }
+            (State::Joined, CLOSE) if tally.stopping => {
+                assert_eq!(payload, 1012u16.to_be_bytes(), "the client is told to come back");
+                let mut frame = Vec::new();
+                write_masked(&mut frame, CLOSE, true, payload);
+                self.stream.write_all(&frame).expect("a few bytes are taken");
                 self.state = State::Closed;
             }
             (state, opcode) => {
