@@ -2,7 +2,7 @@
 
 use crate::channel::Assigns;
 use crate::hub::TopicId;
-use crate::phoenix::{RefBuf, Serializer};
+use crate::phoenix::{Ref, RefBuf, Serializer};
 use crate::prepared::WireForm;
 
 /// A client's session (Phoenix: `Phoenix.Socket`).
@@ -24,6 +24,13 @@ pub(crate) struct Join {
     /// The client gave no join_ref, so the join's own ref stands in for it in pushes and replies.
     pub(crate) implied: bool,
     pub(crate) assigns: Assigns,
+}
+
+impl Join {
+    /// What the client itself calls this join: what `phx_close` and `phx_error` carry.
+    pub(crate) fn given_ref(&self) -> Option<Ref<'_>> {
+        self.join_ref.as_ref().filter(|_| !self.implied).map(RefBuf::as_ref)
+    }
 }
 
 /// The channels of a socket; usually one or two.

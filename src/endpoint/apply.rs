@@ -37,6 +37,11 @@ pub(super) enum Work {
 /// Calls made in one go before the loop gets its turn again.
 const WORK_BUDGET: usize = 1024;
 
+/// The connection of a socket of this shard.
+fn connection_id(socket: SocketKey) -> ConnectionId {
+    ConnectionId { slot: socket.slot, generation: socket.generation }
+}
+
 /// How a callback ended.
 pub(super) enum Called<T> {
     Returned(T),
@@ -80,13 +85,7 @@ impl Endpoint {
         let Some(join) = socket.joins.by_topic_mut(topic) else { return };
         let mut assigns = std::mem::take(&mut join.assigns);
         let serial = join.serial;
-        let hub_topic = self.hub.topic(topic);
-        let joined = Joined {
-            id,
-            serial,
-            topic: Arc::clone(&hub_topic.name),
-            channel: Arc::clone(&self.config.router.route(hub_topic.route).channel),
-        };
+        let joined = self.joined(id, topic, serial);
         let (called, mut actions) = self.call(&joined, &mut assigns, message_ref, callback);
         // A callback records only, so the join is still there.
         let socket = self.connection(id).and_then(|connection| connection.socket_mut());
@@ -115,7 +114,7 @@ impl Endpoint {
         error!(topic = %joined.topic, failure, "a channel has crashed");
         let slot = joined.id.slot;
         let Some((join, _)) = self.remove_join(slot, topic, Rest::Keep) else { return };
-        let join_ref = join.join_ref.as_ref().filter(|_| !join.implied).map(RefBuf::as_ref);
+        let join_ref = join.given_ref();
         self.send_message(slot, now, |serializer, out| {
             Ok(serializer.encode_error(out, join_ref, &joined.topic, "channel_crash"))
         });
@@ -242,7 +241,7 @@ impl Endpoint {
             return;
         }
         let sender = broadcast.from.filter(|from| from.shard == self.shard).and_then(|from| {
-            let id = ConnectionId { slot: from.slot, generation: from.generation };
+            let id = connection_id(from);
             let socket = self.connection(id)?.socket()?;
             let (form, index) = (socket.form, socket.joins.by_topic(topic)?.index);
             let key = StreamKey { topic, form };
@@ -310,12 +309,10 @@ impl Endpoint {
     }
 
     fn find_join(&mut self, to: JoinKey) -> Option<(Joined, TopicId)> {
-        let id = ConnectionId { slot: to.socket.slot, generation: to.socket.generation };
+        let id = connection_id(to.socket);
         let socket = self.connection(id)?.socket_mut()?;
         let topic = socket.joins.by_serial_mut(to.serial)?.topic;
-        let hub_topic = self.hub.topic(topic);
-        let channel = Arc::clone(&self.config.router.route(hub_topic.route).channel);
-        Some((Joined { id, serial: to.serial, topic: Arc::clone(&hub_topic.name), channel }, topic))
+        Some((self.joined(id, topic, to.serial), topic))
     }
 
     /// Ends a channel because its handler wants it.
@@ -325,7 +322,7 @@ impl Endpoint {
             return;
         }
         let Some((join, _)) = self.remove_join(joined.id.slot, topic, Rest::Keep) else { return };
-        let join_ref = join.join_ref.as_ref().filter(|_| !join.implied).map(RefBuf::as_ref);
+        let join_ref = join.given_ref();
         self.send_message(joined.id.slot, now, |serializer, out| {
             Ok(serializer.encode_close(out, join_ref, &joined.topic))
         });

@@ -66,7 +66,7 @@ impl Endpoint {
 
     /// Whether the socket is there and not being closed.
     fn is_open(&self, id: ConnectionId) -> bool {
-        let connection = self.connections.get(id.slot()).filter(|c| c.generation == id.generation);
+        let connection = self.find(id);
         connection.is_some_and(|connection| match &connection.state {
             State::WebSocket(web_socket) => !web_socket.closing,
             State::Session(_) => true,
@@ -178,7 +178,7 @@ impl Endpoint {
         let Some((join, joined)) = self.remove_join(id.slot, topic, Rest::Keep) else { return };
         let join_ref = join.join_ref.as_ref().map(RefBuf::as_ref);
         self.reply(id.slot, join_ref, message, "ok", Payload::empty(), now);
-        let join_ref = join_ref.filter(|_| !join.implied);
+        let join_ref = join.given_ref();
         self.send_message(id.slot, now, |serializer, out| {
             Ok(serializer.encode_close(out, join_ref, &joined.topic))
         });

@@ -31,7 +31,7 @@ impl Endpoint {
         let key = StreamKey { topic, form: socket.form };
         let join = socket.joins.remove(topic)?;
         let id = ConnectionId { slot, generation: connection.generation };
-        let joined = self.joined(id, &join);
+        let joined = self.joined(id, join.topic, join.serial);
         match rest {
             Rest::Keep => self.materialise(slot, key, join.index),
             Rest::Partial => self.complete_frame(slot, key, join.index),
@@ -244,7 +244,7 @@ impl Endpoint {
     fn end_socket(&mut self, id: ConnectionId, socket: Socket, now: Instant) {
         let form = socket.form;
         for join in socket.joins {
-            let joined = self.joined(id, &join);
+            let joined = self.joined(id, join.topic, join.serial);
             self.unsubscribe(StreamKey { topic: join.topic, form }, join.index);
             self.terminate(&joined, join.assigns, Ended::Disconnected, now);
         }
@@ -280,14 +280,9 @@ impl Endpoint {
     }
 
     /// What a callback needs to know of a join, independent of where the join is now.
-    pub(super) fn joined(&self, id: ConnectionId, join: &Join) -> Joined {
-        let topic = self.hub.topic(join.topic);
+    pub(super) fn joined(&self, id: ConnectionId, topic: TopicId, serial: u32) -> Joined {
+        let topic = self.hub.topic(topic);
         let route = self.config.router.route(topic.route);
-        Joined {
-            id,
-            serial: join.serial,
-            topic: Arc::clone(&topic.name),
-            channel: Arc::clone(&route.channel),
-        }
+        Joined { id, serial, topic: Arc::clone(&topic.name), channel: Arc::clone(&route.channel) }
     }
 }

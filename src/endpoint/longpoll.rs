@@ -95,12 +95,8 @@ impl Endpoint {
             return if name.shard < self.shards { Found::Elsewhere(name.shard) } else { Found::Nowhere };
         }
         let id = ConnectionId { slot: name.slot, generation: name.generation };
-        match self.connections.get(id.slot()) {
-            Some(Connection { state: State::Session(session), generation, .. })
-                if *generation == id.generation && session.nonce == name.nonce =>
-            {
-                Found::Here(id)
-            }
+        match self.find(id).map(|connection| &connection.state) {
+            Some(State::Session(session)) if session.nonce == name.nonce => Found::Here(id),
             _ => Found::Nowhere,
         }
     }
@@ -256,18 +252,11 @@ impl Endpoint {
 
     /// The window of a poll has passed.
     pub(super) fn expire_poll(&mut self, poll: ConnectionId, session: ConnectionId, now: Instant) {
-        let patience = self.session_patience();
-        if let Some(connection) = self.connection(session)
-            && let State::Session(inner) = &mut connection.state
-        {
-            inner.waiting = None;
-            connection.blocked = true;
-            self.deadlines.set(session.slot, now, patience);
-        }
+        self.unpark(poll, Some(session), now);
         self.answer_parked(poll, session, Status::NoContent, now);
     }
 
-    /// A connection has ended on which a poll waited.
+    /// A session's poll waits no longer: its connection has ended, or its window has passed.
     pub(super) fn unpark(&mut self, poll: ConnectionId, session: Option<ConnectionId>, now: Instant) {
         let patience = self.session_patience();
         if let Some(session) = session
@@ -372,7 +361,7 @@ impl Endpoint {
         let mut reason = None;
         for message in messages {
             let Some(session) = self.session_mut(body.session) else {
-                answer = if reason.is_some() { Status::RequestTimeout } else { Status::Gone };
+                answer = Status::Gone;
                 break;
             };
             let serializer = session.socket.serializer;
@@ -453,7 +442,9 @@ impl Endpoint {
         let bytes = pieces.iter().map(|piece| piece.len()).sum::<usize>();
         let mut prefix = Vec::with_capacity(128);
         longpoll::write_prefix(&mut prefix, &token);
-        let keep_alive = matches!(self.connections.get(poll.slot()), Some(Connection { state: State::Http(http), .. }) if http.keep_alive);
+        let connection = self.find(poll);
+        let state = connection.map(|connection| &connection.state);
+        let keep_alive = matches!(state, Some(State::Http(http)) if http.keep_alive);
         let mut head = Vec::with_capacity(384);
         let length = prefix.len() + bytes + longpoll::SUFFIX.len();
         longpoll::head(http::Status::Ok).write_head(&mut head, length as u64, keep_alive);
@@ -463,7 +454,7 @@ impl Endpoint {
         slices.extend(pieces.iter().map(|piece| IoSlice::new(piece)));
         slices.push(IoSlice::new(longpoll::SUFFIX));
         let offered = head.len() + bytes + longpoll::SUFFIX.len();
-        let sent = match self.connections.get(poll.slot()) {
+        let sent = match connection {
             // Answers to earlier requests of this connection are still being written.
             Some(connection) if !connection.is_free() => Ok(0),
             Some(_) => sink.send(poll, &slices),

@@ -286,7 +286,7 @@ impl Endpoint {
     /// Not while the peer takes nothing: what waits then is for `outbox_bytes_max` to bound.
     #[must_use]
     pub fn is_full(&self, id: ConnectionId) -> bool {
-        let connection = self.connections.get(id.slot()).filter(|found| found.generation == id.generation);
+        let connection = self.find(id);
         let half = self.config.limits.outbox_bytes_max / 2;
         connection.is_some_and(|connection| !connection.blocked && connection.outbox.held() > half)
     }
@@ -312,7 +312,7 @@ impl Endpoint {
     /// Whether the id still names a connection.
     #[must_use]
     pub fn contains(&self, id: ConnectionId) -> bool {
-        self.connections.get(id.slot()).is_some_and(|connection| connection.generation == id.generation)
+        self.find(id).is_some()
     }
 
     /// Notes that the caller can't accept for a while, since it has no descriptor left.
@@ -351,8 +351,7 @@ impl Endpoint {
     /// Memory held by what waits for one connection alone, as compared with the limit `outbox_bytes_max`.
     #[must_use]
     pub fn outbox_bytes(&self, id: ConnectionId) -> usize {
-        let connection = self.connections.get(id.slot());
-        connection.filter(|connection| connection.generation == id.generation).map_or(0, |c| c.outbox.held())
+        self.find(id).map_or(0, |connection| connection.outbox.held())
     }
 
     /// Bytes of broadcasts that the topics' logs hold for subscribers that have not got them.
@@ -372,6 +371,10 @@ impl Endpoint {
             self.broken = Vec::new();
             self.session_peers = HashMap::new();
         }
+    }
+
+    fn find(&self, id: ConnectionId) -> Option<&Connection> {
+        self.connections.get(id.slot()).filter(|connection| connection.generation == id.generation)
     }
 
     fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
