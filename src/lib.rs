@@ -27,6 +27,7 @@
 
 #![cfg_attr(not(feature = "cli"), allow(rustdoc::broken_intra_doc_links))]
 
+pub mod auth;
 pub mod broker;
 pub mod channel;
 #[cfg(feature = "cli")]

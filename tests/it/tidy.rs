@@ -22,6 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["hub"],
     &["prepared", "fault"],
     &["channel", "longpoll"],
+    &["auth"],
     &["http", "ws", "phoenix"],
     &["limits", "stats"],
 ];

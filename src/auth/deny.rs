@@ -1,0 +1,1 @@
+//! Tokens that are refused although they are good: of users who were put off the line.

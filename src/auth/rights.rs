@@ -1,0 +1,1 @@
+//! Who may join a topic, and who may push what.
