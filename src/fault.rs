@@ -9,6 +9,12 @@ use crate::ws::{CloseCode, ProtocolError};
 /// Close code of a client that has fallen behind, or stopped taking bytes. phoenix.js comes back after it.
 pub const SLOW_READER: u16 = 4008;
 
+/// Close code of a client whose token has run out. phoenix.js comes back after it, and asks its `params` function
+/// for fresh ones.
+pub const TOKEN_EXPIRED: u16 = 4001;
+/// Close code of a client that may be here no longer: its user was denied, or its fresh token is another's.
+pub const DENIED: u16 = 4003;
+
 /// Who has to change something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
@@ -35,6 +41,16 @@ pub enum Fault {
     OutboxFull,
     /// The server is being stopped or restarted.
     Shutdown,
+    /// `disconnect` was broadcast to the socket's id: the client may come back.
+    Disconnected,
+    /// `disconnect` was broadcast to the socket's id: the client is to stay away.
+    StayAway,
+    /// The client's token has run out, and its grace has passed.
+    TokenExpired,
+    /// The client has given a token of another user.
+    OtherUser,
+    /// The client's token was denied while it was connected, or its user is no longer welcome.
+    Denied,
 }
 
 impl Fault {
@@ -42,12 +58,13 @@ impl Fault {
     #[must_use]
     pub fn blame(self) -> Blame {
         match self {
-            Self::Shutdown => Blame::Server,
+            Self::Shutdown | Self::Disconnected | Self::StayAway => Blame::Server,
             _ => Blame::Peer,
         }
     }
 
-    /// The close code (RFC 6455 section 7.4). Never 1000, which tells phoenix.js to stay away.
+    /// The close code (RFC 6455 section 7.4). 1000, which tells phoenix.js to stay away, only where that is
+    /// meant.
     #[must_use]
     pub fn close_code(self) -> CloseCode {
         match self {
@@ -56,6 +73,10 @@ impl Fault {
             Self::Idle => CloseCode::Protocol,
             Self::SlowReader | Self::Stalled | Self::OutboxFull => CloseCode::from(SLOW_READER),
             Self::Shutdown => CloseCode::Restart,
+            Self::Disconnected => CloseCode::Away,
+            Self::StayAway => CloseCode::Normal,
+            Self::TokenExpired => CloseCode::from(TOKEN_EXPIRED),
+            Self::OtherUser | Self::Denied => CloseCode::from(DENIED),
         }
     }
 
@@ -69,7 +90,10 @@ impl Fault {
             Self::SlowReader => "the client reads too slowly: the topic's log has moved past it",
             Self::Stalled => "the client takes no bytes (stall_timeout)",
             Self::OutboxFull => "the client does not read its replies (outbox_bytes_max)",
-            Self::Shutdown => "",
+            Self::Shutdown | Self::Disconnected | Self::StayAway => "",
+            Self::TokenExpired => "the token has run out: come back with a fresh one",
+            Self::OtherUser => "the fresh token is another user's",
+            Self::Denied => "access was withdrawn",
         }
     }
 
@@ -82,6 +106,9 @@ impl Fault {
             Self::Stalled => &mut stats.closed_stalled,
             Self::OutboxFull => &mut stats.closed_outbox_full,
             Self::Shutdown => &mut stats.closed_shutdown,
+            Self::Disconnected | Self::StayAway => &mut stats.closed_disconnected,
+            Self::TokenExpired => &mut stats.closed_token_expired,
+            Self::OtherUser | Self::Denied => &mut stats.closed_denied,
         };
         *counter += 1;
     }
@@ -92,8 +119,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_fault_tells_the_client_to_stay_away() {
-        let faults = [Fault::Idle, Fault::SlowReader, Fault::Stalled, Fault::OutboxFull, Fault::Shutdown];
+    fn no_fault_tells_the_client_to_stay_away_by_accident() {
+        let faults = [
+            Fault::Idle,
+            Fault::SlowReader,
+            Fault::Stalled,
+            Fault::OutboxFull,
+            Fault::Shutdown,
+            Fault::Disconnected,
+            Fault::TokenExpired,
+            Fault::OtherUser,
+            Fault::Denied,
+        ];
         for fault in faults {
             assert_ne!(u16::from(fault.close_code()), 1000, "{fault:?}");
             assert!(fault.reason().len() <= 123, "{fault:?}");

@@ -160,6 +160,12 @@ limits! {
     fragments_max: usize = 1024, least 2;
     /// Time without a byte from the client after which a WebSocket is closed.
     idle_timeout: Duration = Duration::from_secs(60), least Duration::from_secs(1);
+    /// Clients of one shard about whose tokens it is not yet decided; beyond it one is refused.
+    connects_waiting_max: usize = 100_000, least 1;
+    /// Time from a request to the decision whether its client may connect; then it is refused.
+    connect_timeout: Duration = Duration::from_secs(10), least Duration::from_millis(250);
+    /// Bytes of a token; a longer one is refused before it is decoded.
+    token_bytes_max: usize = 8 * 1024, least 256;
     /// Time the peer has to answer a close frame, and to end the connection after it.
     close_timeout: Duration = Duration::from_secs(5), least Duration::from_millis(250);
     /// Time a peer that has bytes waiting may go without taking any of them.

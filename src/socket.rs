@@ -1,5 +1,8 @@
 //! A client's session, on whatever transport: its serializer and its channels.
 
+use std::sync::Arc;
+
+use crate::auth::Identity;
 use crate::channel::Assigns;
 use crate::hub::TopicId;
 use crate::phoenix::{Ref, RefBuf, Serializer};
@@ -9,7 +12,29 @@ use crate::prepared::WireForm;
 pub(crate) struct Socket {
     pub(crate) serializer: Serializer,
     pub(crate) form: WireForm,
+    /// A fresh token of the client's is being looked at.
+    pub(crate) renewing: bool,
+    /// The client has been told that its token is about to run out.
+    pub(crate) warned: bool,
+    /// When the token is to be looked at, in wall-clock seconds.
+    pub(crate) due: Option<u32>,
     pub(crate) joins: Joins,
+    /// The user behind it.
+    pub(crate) identity: Option<Arc<Identity>>,
+}
+
+impl Socket {
+    pub(crate) fn new(serializer: Serializer, form: WireForm, identity: Option<Arc<Identity>>) -> Self {
+        Self {
+            serializer,
+            form,
+            renewing: false,
+            warned: false,
+            due: None,
+            joins: Joins::default(),
+            identity,
+        }
+    }
 }
 
 /// One joined channel.
@@ -23,6 +48,8 @@ pub(crate) struct Join {
     pub(crate) join_ref: Option<RefBuf>,
     /// The client gave no join_ref, so the join's own ref stands in for it in pushes and replies.
     pub(crate) implied: bool,
+    /// The server has joined it by itself; the client has not asked.
+    pub(crate) by_server: bool,
     pub(crate) assigns: Assigns,
 }
 

@@ -114,6 +114,38 @@ stats! {
     closed_outbox_full,
     /// WebSockets closed because the server stopped.
     closed_shutdown,
+    /// Clients that connected with a good token, or that were let in without one.
+    connects_granted,
+    /// Clients refused because they gave no token.
+    connects_without_token,
+    /// Clients refused because of their tokens.
+    connects_bad_token,
+    /// Clients refused because their users are unknown or disabled.
+    connects_bad_user,
+    /// Clients refused because their tokens were denied.
+    connects_denied,
+    /// Clients refused because the accounts could not be asked.
+    connects_unavailable,
+    /// Clients refused because of `connects_waiting_max`.
+    connects_overloaded,
+    /// Clients refused because nobody had decided within `connect_timeout`.
+    connects_timed_out,
+    /// Clients refused by the application for reasons of its own.
+    connects_refused_otherwise,
+    /// Clients refused because of the page they come from.
+    origins_refused,
+    /// Fresh tokens taken over by live sockets.
+    renewals,
+    /// Fresh tokens refused.
+    renewals_refused,
+    /// Clients warned that their tokens were about to run out.
+    token_warnings,
+    /// Sockets closed by a `disconnect` to their ids.
+    closed_disconnected,
+    /// Sockets closed because their tokens had run out.
+    closed_token_expired,
+    /// Sockets closed because their users may be here no longer, or gave tokens of others.
+    closed_denied,
     /// Connections that ended without a close frame from the peer.
     closed_abruptly,
 }

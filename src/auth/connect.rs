@@ -51,8 +51,8 @@ pub struct ConnectRequest {
     pub params: Vec<(String, Secret)>,
     /// How it connects.
     pub transport: Transport,
-    /// Where it connects from.
-    pub peer: IpAddr,
+    /// Where it connects from; unknown for a live WebSocket.
+    pub peer: Option<IpAddr>,
     /// Whether a live socket gives a new token, rather than a client connecting.
     pub renewal: bool,
 }

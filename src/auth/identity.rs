@@ -23,7 +23,7 @@ pub struct IdentityParts<'a> {
     /// When the token runs out. `None`: never.
     pub expires: Option<UnixTime>,
     /// What the application keeps for this client, found in every channel's
-    /// [`Context::identity`](crate::channel::Context::identity) (Phoenix: `socket.assigns`).
+    /// [`Context::current_user`](crate::channel::Context::current_user) (Phoenix: `socket.assigns`).
     pub assigns: Option<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -89,6 +89,12 @@ impl Identity {
         or_empty_object(self.part(self.ends[2], self.text.len()))
     }
 
+    /// Whether nothing at all is known of the client.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.expires.is_none() && self.assigns.is_none()
+    }
+
     /// When the token runs out.
     #[must_use]
     pub fn expires(&self) -> Option<UnixTime> {
@@ -145,5 +151,6 @@ mod tests {
         let identity = Identity::new(IdentityParts::default());
         assert_eq!((identity.user(), identity.socket_id()), ("", ""));
         assert_eq!((identity.claims(), identity.account()), ("{}", "{}"));
+        assert!(identity.is_empty());
     }
 }

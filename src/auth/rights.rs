@@ -33,7 +33,7 @@ impl Who {
         match self {
             Self::Nobody => false,
             Self::Anyone => true,
-            Self::User => identity.is_some(),
+            Self::User => identity.is_some_and(|identity| !identity.user().is_empty()),
             Self::Owner => identity.is_some_and(|identity| owner == Some(identity.user())),
             Self::Claim { name, value } => match identity.and_then(|identity| identity.claim(name)) {
                 Some(Value::Array(elements)) => elements.contains(value) || &Value::Array(elements) == value,
@@ -99,7 +99,9 @@ mod tests {
         let staff = Who::Claim { name: "staff".into(), value: json!(true) };
         check(&staff, None, None, false);
         check(&staff, Some(r#"{"staff":true}"#), None, true);
-        for claims in ["{}", r#"{"staff":"true"}"#, r#"{"staff":1}"#, r#"{"staff":null}"#, r#"{"Staff":true}"#] {
+        for claims in
+            ["{}", r#"{"staff":"true"}"#, r#"{"staff":1}"#, r#"{"staff":null}"#, r#"{"Staff":true}"#]
+        {
             check(&staff, Some(claims), None, false);
         }
         let role = Who::Claim { name: "role".into(), value: json!("support") };

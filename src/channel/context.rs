@@ -1,9 +1,11 @@
 //! What a callback knows of its client, and where it records what is to be done.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::handle::{ChannelHandle, DeferredReply, JoinKey, Post, SocketKey};
 use super::{Assigns, PayloadBuf};
+use crate::auth::Identity;
 use crate::phoenix::{Ref, RefBuf};
 
 /// What a callback has recorded, in the order in which it is done.
@@ -21,6 +23,9 @@ pub(crate) struct Origin<'a> {
     /// The message that is being handled; its ref may be null.
     pub(crate) message_ref: Option<Option<Ref<'a>>>,
     pub(crate) post: &'a Arc<dyn Post>,
+    /// The user behind the socket.
+    pub(crate) identity: Option<&'a Identity>,
+    pub(crate) now: Instant,
 }
 
 /// A client's channel, as its callbacks see it.
@@ -41,6 +46,19 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn topic(&self) -> &str {
         self.origin.topic
+    }
+
+    /// The user of this client (Phoenix: `socket.assigns.current_user`), as the token and the look-up have it.
+    /// `None` where nobody is asked for a token, or this client was let in without one.
+    #[must_use]
+    pub fn current_user(&self) -> Option<&'a Identity> {
+        self.origin.identity
+    }
+
+    /// When this is handled, for measuring how much time passes between two calls.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.origin.now
     }
 
     /// What this channel keeps for this client, from join to terminate.

@@ -96,6 +96,16 @@ pub trait Channel: Send + Sync + 'static {
         Ok(())
     }
 
+    /// The client has given a fresh token: `cx.current_user()` is what that says. A channel that the user may
+    /// no longer have [stops](Context::stop) here.
+    ///
+    /// # Errors
+    /// As for [`handle_in`](Channel::handle_in).
+    fn handle_renewal(&self, cx: &mut Context<'_>) -> Result<(), ChannelError> {
+        let _ = cx;
+        Ok(())
+    }
+
     /// The channel has ended for this client. It is no longer subscribed; broadcasts recorded here reach the
     /// others, replies and pushes reach nobody.
     fn terminate(&self, reason: Ended, cx: &mut Context<'_>) {

@@ -4,8 +4,10 @@ mod outbox;
 
 use std::net::IpAddr;
 
+use crate::auth::connect::Transport;
 use crate::http::{BodyDecoder, HeadScanner};
 use crate::longpoll::Batch;
+use crate::phoenix::Serializer;
 use crate::socket::Socket;
 use crate::ws;
 
@@ -87,6 +89,41 @@ pub(crate) struct Session {
     /// The connection of the answer of which it is not yet known whether the client has it. The session's
     /// outbox knows what the answer carries.
     pub(crate) in_flight: Option<ConnectionId>,
+    /// It has ended for the server: what waits is still answered to polls, and nothing else happens to it.
+    pub(crate) closing: bool,
+}
+
+/// The answer to a good opening handshake.
+pub(crate) struct Accepted {
+    /// The value of `Sec-WebSocket-Accept`.
+    pub(crate) key: String,
+    pub(crate) protocol: Option<&'static str>,
+}
+
+/// What a client that waits for a decision wants.
+pub(crate) enum Wanted {
+    /// A WebSocket; or the answer to its handshake, which is not good. Who may not connect is not told what was
+    /// wrong with the rest.
+    WebSocket(Result<Accepted, Box<[u8]>>),
+    /// A session on long-poll.
+    Session,
+}
+
+impl Wanted {
+    pub(crate) fn transport(&self) -> Transport {
+        match self {
+            Self::WebSocket(_) => Transport::WebSocket,
+            Self::Session => Transport::LongPoll,
+        }
+    }
+}
+
+/// A request about whose sender somebody outside the loop decides.
+pub(crate) struct Connecting {
+    /// Tells it from an earlier one of its connection.
+    pub(crate) serial: u32,
+    pub(crate) serializer: Serializer,
+    pub(crate) wanted: Wanted,
 }
 
 /// The body of a POST, as far as it has come.
@@ -111,6 +148,8 @@ pub(crate) struct Http {
     pub(crate) peer: IpAddr,
     /// The session whose messages the request waits for.
     pub(crate) parked: Option<ConnectionId>,
+    /// The request waits for a decision about its sender.
+    pub(crate) connecting: Option<Box<Connecting>>,
     /// The session whose messages the last answer carried.
     pub(crate) answered: Option<ConnectionId>,
     /// Whether the connection goes on after the request at hand.
@@ -156,6 +195,7 @@ impl Connection {
         let http = Http {
             peer,
             parked: None,
+            connecting: None,
             answered: None,
             keep_alive: true,
             body: None,
@@ -189,10 +229,20 @@ impl Connection {
         }
     }
 
-    /// The address of an HTTP connection's peer.
+    /// Whether the server has ended the socket, and only waits for its client.
+    pub(crate) fn is_closing(&self) -> bool {
+        match &self.state {
+            State::WebSocket(web_socket) => web_socket.closing,
+            State::Session(session) => session.closing,
+            _ => false,
+        }
+    }
+
+    /// The address of a peer that is not yet a WebSocket.
     pub(crate) fn peer_address(&self) -> IpAddr {
         match &self.state {
             State::Http(http) => http.peer,
+            State::Session(session) => session.peer,
             _ => IpAddr::from([0; 4]),
         }
     }

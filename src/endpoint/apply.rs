@@ -8,12 +8,13 @@ use tracing::{error, warn};
 
 use super::Endpoint;
 use super::ending::Rest;
+use crate::auth::Identity;
 use crate::broker::Mail;
 use crate::channel::{
     Action, Assigns, Channel, ChannelError, Command, Context, Ended, Info, JoinKey, Origin, PayloadBuf,
     SocketKey,
 };
-use crate::connection::{ConnectionId, Entry, State};
+use crate::connection::{ConnectionId, Entry};
 use crate::fault::Fault;
 use crate::hub::{LogBounds, Position, StreamKey, TopicId};
 use crate::phoenix::{EncodeError, Kind, Ref, RefBuf, Serializer, TopicField};
@@ -26,6 +27,8 @@ pub(super) struct Joined {
     pub(super) serial: u32,
     pub(super) topic: Arc<str>,
     pub(super) channel: Arc<dyn Channel>,
+    /// The user behind the socket.
+    pub(super) identity: Option<Arc<Identity>>,
 }
 
 /// Calls that wait until what is under way is done.
@@ -55,11 +58,13 @@ impl Endpoint {
         joined: &Joined,
         assigns: &mut Assigns,
         message_ref: Option<Option<Ref<'_>>>,
+        now: Instant,
         callback: impl FnOnce(&dyn Channel, &mut Context<'_>) -> T,
     ) -> (Called<T>, Vec<Action>) {
         let mut actions = std::mem::take(&mut self.actions);
         let join = JoinKey { socket: self.socket_key(joined.id), serial: joined.serial };
-        let origin = Origin { topic: &joined.topic, join, message_ref, post: &self.post };
+        let (topic, identity) = (&joined.topic, joined.identity.as_deref());
+        let origin = Origin { topic, join, message_ref, post: &self.post, identity, now };
         let mut context = Context::new(origin, assigns, &mut actions);
         let result = catch_unwind(AssertUnwindSafe(|| callback(&*joined.channel, &mut context)));
         let called = match result {
@@ -86,7 +91,7 @@ impl Endpoint {
         let mut assigns = std::mem::take(&mut join.assigns);
         let serial = join.serial;
         let joined = self.joined(id, topic, serial);
-        let (called, mut actions) = self.call(&joined, &mut assigns, message_ref, callback);
+        let (called, mut actions) = self.call(&joined, &mut assigns, message_ref, now, callback);
         // A callback records only, so the join is still there.
         let socket = self.connection(id).and_then(|connection| connection.socket_mut());
         if let Some(join) = socket.and_then(|socket| socket.joins.by_serial_mut(serial)) {
@@ -124,7 +129,7 @@ impl Endpoint {
     /// Tells a channel that it has ended.
     pub(super) fn terminate(&mut self, joined: &Joined, mut assigns: Assigns, reason: Ended, now: Instant) {
         let (called, mut actions) =
-            self.call(joined, &mut assigns, None, |channel, cx| channel.terminate(reason, cx));
+            self.call(joined, &mut assigns, None, now, |channel, cx| channel.terminate(reason, cx));
         if matches!(called, Called::Panicked) {
             self.stats.channel_crashes += 1;
             error!(topic = %joined.topic, "a channel has panicked in terminate");
@@ -234,6 +239,7 @@ impl Endpoint {
     fn deliver_broadcast(&mut self, broadcast: Arc<PreparedBroadcast>, now: Instant) {
         self.stats.broadcasts += 1;
         self.taken = broadcast.sequence;
+        self.disconnect(&broadcast, now);
         let Some(topic) = self.hub.lookup(&broadcast.topic) else { return };
         let route = self.config.router.route(self.hub.topic(topic).route);
         if route.channel.intercepts().contains(&&*broadcast.event) {
@@ -274,6 +280,7 @@ impl Endpoint {
 
     /// Does what has waited until an event was dealt with.
     pub(super) fn run_work(&mut self, now: Instant) {
+        self.refuse_at_once(now);
         self.resume(now);
         self.make_calls(now);
     }
@@ -308,7 +315,7 @@ impl Endpoint {
         }
     }
 
-    fn find_join(&mut self, to: JoinKey) -> Option<(Joined, TopicId)> {
+    pub(super) fn find_join(&mut self, to: JoinKey) -> Option<(Joined, TopicId)> {
         let id = connection_id(to.socket);
         let socket = self.connection(id)?.socket_mut()?;
         let topic = socket.joins.by_serial_mut(to.serial)?.topic;
@@ -335,7 +342,7 @@ impl Endpoint {
         Some(socket.joins.by_serial_mut(joined.serial)?.join_ref.clone())
     }
 
-    fn send_push(&mut self, joined: &Joined, event: &str, payload: &PayloadBuf, now: Instant) {
+    pub(super) fn send_push(&mut self, joined: &Joined, event: &str, payload: &PayloadBuf, now: Instant) {
         let Some(join_ref) = self.join_of(joined) else { return };
         let join_ref = join_ref.as_ref().map(RefBuf::as_ref);
         self.send_message(joined.id.slot, now, |serializer, out| {
@@ -343,7 +350,7 @@ impl Endpoint {
         });
     }
 
-    fn send_reply(
+    pub(super) fn send_reply(
         &mut self,
         joined: &Joined,
         message_ref: Option<&RefBuf>,
@@ -369,7 +376,7 @@ impl Endpoint {
         encode: impl FnOnce(Serializer, &mut Vec<u8>) -> Result<Kind, EncodeError>,
     ) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
-        if matches!(&connection.state, State::WebSocket(web_socket) if web_socket.closing) {
+        if connection.is_closing() {
             return;
         }
         let Some(socket) = connection.socket() else { return };

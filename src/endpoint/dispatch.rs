@@ -9,14 +9,17 @@ use super::Endpoint;
 use super::apply::{Called, Joined};
 use super::ending::Rest;
 use super::flush::mark_partial;
+use super::users::ACCESS_TOKEN;
 use crate::channel::{Assigns, Ended, JoinError, PayloadBuf, RouteIndex};
-use crate::connection::{ConnectionId, State};
+use crate::connection::ConnectionId;
 use crate::hub::TopicId;
 use crate::phoenix::{self, Message, Payload, Ref, RefBuf, TopicField, events};
 use crate::socket::Join;
 
-/// The prefix of the events that belong to the protocol.
-const RESERVED: &str = "phx_";
+/// Whether an event belongs to the protocol, so that a client may not send it.
+fn is_reserved(event: &str) -> bool {
+    event.starts_with("phx_") || matches!(event, "disconnect" | "presence_state" | "presence_diff")
+}
 
 impl Endpoint {
     /// Does what a client's message asks for, and makes the calls that this causes: the client's next message
@@ -42,7 +45,10 @@ impl Endpoint {
         match joined {
             Some(topic) if self.is_stale(id, topic, message.join_ref) => self.stats.stale_join_ref += 1,
             Some(topic) if event == events::LEAVE => self.leave(id, topic, message, now),
-            Some(topic) if event.starts_with(RESERVED) => {
+            Some(topic) if event == ACCESS_TOKEN && self.config.admission.is_some() => {
+                self.renew(id, topic, message, now);
+            }
+            Some(topic) if is_reserved(event) => {
                 self.stats.reserved_event += 1;
                 debug!(event, "a client sent an event that belongs to the protocol");
                 let join_ref = self.join_ref(id, topic);
@@ -65,13 +71,8 @@ impl Endpoint {
     }
 
     /// Whether the socket is there and not being closed.
-    fn is_open(&self, id: ConnectionId) -> bool {
-        let connection = self.find(id);
-        connection.is_some_and(|connection| match &connection.state {
-            State::WebSocket(web_socket) => !web_socket.closing,
-            State::Session(_) => true,
-            _ => false,
-        })
+    pub(super) fn is_open(&self, id: ConnectionId) -> bool {
+        self.find(id).is_some_and(|connection| connection.socket().is_some() && !connection.is_closing())
     }
 
     fn is_joined(&self, id: ConnectionId, topic: TopicId) -> bool {
@@ -107,7 +108,9 @@ impl Endpoint {
         if let Some(old) = replaced
             && let Some((join, joined)) = self.remove_join(id.slot, old, Rest::Keep)
         {
-            replaced_ref = Some(join.join_ref.filter(|_| !join.implied));
+            // The client knows nothing of a join that it has not asked for, and would take the close for its
+            // own.
+            replaced_ref = (!join.by_server).then(|| join.join_ref.filter(|_| !join.implied));
             self.terminate(&joined, join.assigns, Ended::Replaced, now);
             // What its end has caused may have ended the connection.
             if !self.is_open(id) {
@@ -131,19 +134,28 @@ impl Endpoint {
         message: &Message<'_>,
         now: Instant,
     ) {
-        self.join_serial = self.join_serial.wrapping_add(1);
-        let channel = Arc::clone(&self.config.router.route(route).channel);
-        let name =
-            self.hub.lookup(topic).map_or_else(|| topic.into(), |id| Arc::clone(&self.hub.topic(id).name));
-        let joined = Joined { id, serial: self.join_serial, topic: name, channel };
-        let mut assigns = Assigns::new();
+        let (joined, mut assigns) = (self.joining(id, topic, route), Assigns::new());
+        let payload = message.payload;
         let (called, actions) =
-            self.call(&joined, &mut assigns, None, |channel, cx| channel.join(topic, message.payload, cx));
+            self.call(&joined, &mut assigns, None, now, |channel, cx| channel.join(topic, payload, cx));
         let failure = match called {
             Called::Returned(Ok(response)) => {
-                self.subscribe(&joined, route, message, assigns);
+                let join_ref = message.join_ref.or(message.message_ref).map(RefBuf::from);
+                let topic = self.subscribe(&joined, route, |topic, index| Join {
+                    topic,
+                    index,
+                    serial: joined.serial,
+                    join_ref,
+                    implied: message.join_ref.is_none(),
+                    by_server: false,
+                    assigns,
+                });
                 self.reply(id.slot, message.join_ref, message, "ok", response.as_payload(), now);
-                return self.apply(&joined, actions, None, now);
+                self.apply(&joined, actions, None, now);
+                if let Some(topic) = topic {
+                    self.warn_on(id, topic, now);
+                }
+                return;
             }
             Called::Returned(Err(JoinError::Refused(response))) => {
                 self.stats.join_refused += 1;
@@ -158,20 +170,53 @@ impl Endpoint {
         self.reply(id.slot, message.join_ref, message, "error", reason.as_payload(), now);
     }
 
-    fn subscribe(&mut self, joined: &Joined, route: RouteIndex, message: &Message<'_>, assigns: Assigns) {
-        let Some(connection) = self.connections.get_mut(joined.id.slot()) else { return };
-        let Some(socket) = connection.socket_mut() else { return };
-        let (topic, index) = self.hub.subscribe(&joined.topic, route, socket.form, joined.id.slot);
-        socket.joins.push(Join {
+    /// Joins a topic for a client that has not asked for it. What the channel would reply, nobody hears.
+    pub(super) fn join_for(&mut self, id: ConnectionId, topic: &str, now: Instant) {
+        let Some(route) = self.config.router.find(topic) else { return };
+        let (joined, mut assigns) = (self.joining(id, topic, route), Assigns::new());
+        let (called, actions) = self
+            .call(&joined, &mut assigns, None, now, |channel, cx| channel.join(topic, Payload::empty(), cx));
+        let Called::Returned(Ok(_)) = called else {
+            self.stats.join_refused += 1;
+            debug!(topic, "a client can't join a topic by itself");
+            return;
+        };
+        self.subscribe(&joined, route, |topic, index| Join {
             topic,
             index,
             serial: joined.serial,
-            join_ref: message.join_ref.or(message.message_ref).map(RefBuf::from),
-            implied: message.join_ref.is_none(),
+            join_ref: None,
+            implied: false,
+            by_server: true,
             assigns,
         });
+        self.apply(&joined, actions, None, now);
+    }
+
+    /// A join that is not yet granted.
+    fn joining(&mut self, id: ConnectionId, topic: &str, route: RouteIndex) -> Joined {
+        self.join_serial = self.join_serial.wrapping_add(1);
+        let channel = Arc::clone(&self.config.router.route(route).channel);
+        let name =
+            self.hub.lookup(topic).map_or_else(|| topic.into(), |id| Arc::clone(&self.hub.topic(id).name));
+        let identity = self.identity(id).cloned();
+        Joined { id, serial: self.join_serial, topic: name, channel, identity }
+    }
+
+    /// Enters a join that was granted.
+    fn subscribe(
+        &mut self,
+        joined: &Joined,
+        route: RouteIndex,
+        join: impl FnOnce(TopicId, u32) -> Join,
+    ) -> Option<TopicId> {
+        let connection = self.connections.get_mut(joined.id.slot())?;
+        let socket = connection.socket_mut()?;
+        let (topic, index) = self.hub.subscribe(&joined.topic, route, socket.form, joined.id.slot);
+        socket.joins.push(join(topic, index));
         mark_partial(connection, &self.hub);
         self.stats.joins += 1;
+        Some(topic)
     }
 
     fn leave(&mut self, id: ConnectionId, topic: TopicId, message: &Message<'_>, now: Instant) {
@@ -191,7 +236,7 @@ impl Endpoint {
         self.reply(slot, None, message, "error", reason.as_payload(), now);
     }
 
-    fn reply(
+    pub(super) fn reply(
         &mut self,
         slot: u32,
         join_ref: Option<Ref<'_>>,

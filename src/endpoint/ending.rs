@@ -101,12 +101,14 @@ impl Endpoint {
     }
 
     /// Ends all channels of a socket whose connection is ending.
-    fn leave_all(&mut self, slot: u32, rest: Rest, now: Instant) {
+    pub(super) fn leave_all(&mut self, slot: u32, rest: Rest, now: Instant) {
         if rest == Rest::Partial
             && let Some(connection) = self.by_slot(slot)
         {
             connection.outbox.keep_partial();
         }
+        let socket = self.connections.get(slot as usize).and_then(|connection| connection.socket());
+        self.users.remove(slot, socket.and_then(|socket| socket.identity.as_deref()));
         loop {
             let socket = self.by_slot(slot).and_then(|connection| connection.socket());
             let Some(topic) = socket.and_then(|socket| socket.joins.last_topic()) else { return };
@@ -120,6 +122,8 @@ impl Endpoint {
         let Some(connection) = self.by_slot(slot) else { return };
         match &mut connection.state {
             State::WebSocket(web_socket) if !web_socket.closing => web_socket.closing = true,
+            // It has ended already, and waits for its client to hear the rest.
+            State::Session(session) if session.closing && fault != Fault::Shutdown => return,
             State::Session(_) => return self.fail_session(slot, fault, now),
             _ => return,
         }
@@ -142,7 +146,11 @@ impl Endpoint {
         let keep = match fault {
             Fault::SlowReader | Fault::Stalled | Fault::OutboxFull => false,
             Fault::Shutdown => self.waiting_bytes(connection) <= self.config.limits.outbox_bytes_max,
-            Fault::Frame(_) | Fault::Message(_) | Fault::Idle => !connection.blocked,
+            // Nothing leaves after the decision that a client may be here no longer.
+            Fault::TokenExpired | Fault::OtherUser | Fault::Denied => false,
+            Fault::Frame(_) | Fault::Message(_) | Fault::Idle | Fault::Disconnected | Fault::StayAway => {
+                !connection.blocked
+            }
         };
         if keep { Rest::Keep } else { Rest::Partial }
     }
@@ -195,6 +203,7 @@ impl Endpoint {
                 if let Some(connection) = self.by_slot(slot) {
                     connection.state = State::Finishing { answered: http.answered };
                 }
+                self.forget_connecting(http.connecting.as_deref());
                 self.unpark(id, http.parked, now);
             }
             State::Finishing { answered } | State::Lingering { answered } => {
@@ -229,6 +238,7 @@ impl Endpoint {
                 self.end_socket(id, session.socket, now);
             }
             State::Http(http) => {
+                self.forget_connecting(http.connecting.as_deref());
                 self.unpark(id, http.parked, now);
                 self.settle_answered(http.answered, id, whole);
             }
@@ -243,8 +253,10 @@ impl Endpoint {
     /// Ends the channels of a socket whose connection is gone.
     fn end_socket(&mut self, id: ConnectionId, socket: Socket, now: Instant) {
         let form = socket.form;
+        self.users.remove(id.slot, socket.identity.as_deref());
         for join in socket.joins {
-            let joined = self.joined(id, join.topic, join.serial);
+            let identity = socket.identity.clone();
+            let joined = Joined { identity, ..self.joined(id, join.topic, join.serial) };
             self.unsubscribe(StreamKey { topic: join.topic, form }, join.index);
             self.terminate(&joined, join.assigns, Ended::Disconnected, now);
         }
@@ -283,6 +295,7 @@ impl Endpoint {
     pub(super) fn joined(&self, id: ConnectionId, topic: TopicId, serial: u32) -> Joined {
         let topic = self.hub.topic(topic);
         let route = self.config.router.route(topic.route);
-        Joined { id, serial, topic: Arc::clone(&topic.name), channel: Arc::clone(&route.channel) }
+        let (topic, channel) = (Arc::clone(&topic.name), Arc::clone(&route.channel));
+        Joined { id, serial, topic, channel, identity: self.identity(id).cloned() }
     }
 }

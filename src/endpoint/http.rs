@@ -6,11 +6,13 @@ use std::time::Instant;
 use tracing::debug;
 
 use super::Endpoint;
-use crate::connection::{Body, Bytes, ConnectionId, Entry, HandOver, State, WebSocket};
-use crate::http::{self, Framing, HeadError, HeadScanner, Method, Request, Response, Status, upgrade};
+use crate::auth::Identity;
+use crate::connection::{Accepted, Body, Bytes, ConnectionId, Entry, HandOver, State, Wanted, WebSocket};
+use crate::http::upgrade::{self, UpgradeError};
+use crate::http::{self, Framing, HeadError, HeadScanner, Method, Request, Response, Status};
 use crate::phoenix::Serializer;
 use crate::prepared::WireForm;
-use crate::socket::{Joins, Socket};
+use crate::socket::Socket;
 use crate::ws;
 
 /// A static page.
@@ -92,8 +94,8 @@ impl Endpoint {
             return;
         };
         keep(&mut http.buffer);
-        if http.parked.is_some() || http.body.is_some() {
-            // The poll's window or the body's time goes on.
+        if http.parked.is_some() || http.connecting.is_some() || http.body.is_some() {
+            // The poll's window, the decision's or the body's time goes on.
             return;
         }
         let (begun, first) = (!http.buffer.is_empty(), http.requests == 0);
@@ -122,8 +124,8 @@ impl Endpoint {
             let full = connection.outbox.held() > limits.outbox_bytes_max;
             let State::Http(http) = &mut connection.state else { return bytes.len() };
             let unread = &bytes[used..];
-            if http.parked.is_some() {
-                // The next request has its turn when the poll is answered.
+            if http.parked.is_some() || http.connecting.is_some() {
+                // The next request has its turn when this one is answered.
                 if unread.len() > limits.head_bytes_max {
                     self.finish(id.slot, now);
                     return bytes.len();
@@ -343,29 +345,66 @@ impl Endpoint {
             self.respond(id, &Response::text(Status::Forbidden, body), keep_alive, false);
             return next;
         };
-        let handshake = match upgrade::check(request) {
-            Ok(handshake) => handshake,
+        let checked = upgrade::check(request);
+        // Of several bearer tokens none can be asked about.
+        let ambiguous = checked == Err(UpgradeError::Protocols);
+        let accepted = match checked {
+            Ok(handshake) => Ok(Accepted { key: handshake.accept(), protocol: handshake.protocols.answer() }),
             Err(error) => {
-                self.stats.upgrade_refused += 1;
                 let mut bytes = Vec::new();
                 error.write(request, &mut bytes, keep_alive);
-                self.queue_bytes(id.slot, Bytes::Owned(bytes.into_boxed_slice()));
-                return next;
+                Err(bytes.into_boxed_slice())
             }
         };
+        if mount == Mount::Phoenix && self.config.admission.is_some() && !ambiguous {
+            return self.ask(id, request, serializer, Wanted::WebSocket(accepted), keep_alive, now);
+        }
+        match accepted {
+            Ok(accepted) => {
+                self.begin_web_socket(id, serializer, &accepted, None, now);
+                if mount == Mount::Plain
+                    && let Some(State::WebSocket(web_socket)) =
+                        self.connection(id).map(|connection| &mut connection.state)
+                {
+                    web_socket.plain = true;
+                }
+                Next::WebSocket
+            }
+            Err(answer) => {
+                self.stats.upgrade_refused += 1;
+                self.queue_bytes(id.slot, answer.into());
+                next
+            }
+        }
+    }
+
+    /// Completes the opening handshake: the connection is a WebSocket from here on. What was read behind its
+    /// request is given back.
+    pub(super) fn begin_web_socket(
+        &mut self,
+        id: ConnectionId,
+        serializer: Serializer,
+        accepted: &Accepted,
+        identity: Option<Arc<Identity>>,
+        now: Instant,
+    ) -> Vec<u8> {
         let mut bytes = Vec::new();
-        upgrade::write_101(&mut bytes, &handshake.accept(), handshake.protocols.answer());
+        upgrade::write_101(&mut bytes, &accepted.key, accepted.protocol);
         self.queue_bytes(id.slot, Bytes::Owned(bytes.into_boxed_slice()));
-        let socket = Socket { serializer, form: WireForm::web_socket(serializer), joins: Joins::default() };
-        let plain = mount == Mount::Plain;
+        let socket = Socket::new(serializer, WireForm::web_socket(serializer), identity);
         let decoder = ws::Decoder::new();
-        let web_socket = WebSocket { decoder, socket, closing: false, plain, pongs_waiting: 0 };
+        let web_socket = WebSocket { decoder, socket, closing: false, plain: false, pongs_waiting: 0 };
+        let mut unread = Vec::new();
         if let Some(connection) = self.connection(id) {
-            connection.state = State::WebSocket(Box::new(web_socket));
+            let state = std::mem::replace(&mut connection.state, State::WebSocket(Box::new(web_socket)));
+            if let State::Http(http) = state {
+                unread = http.buffer;
+            }
         }
         self.stats.upgraded += 1;
         self.stats.web_sockets += 1;
         self.deadlines.set(id.slot, now, self.config.limits.idle_timeout);
-        Next::WebSocket
+        self.begin_socket(id, now);
+        unread
     }
 }

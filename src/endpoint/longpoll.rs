@@ -6,21 +6,24 @@
 
 use std::io::IoSlice;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::debug;
 
 use super::Endpoint;
+use super::ending::Rest;
 use super::flush::{Gone, Sink};
 use super::http::Next;
-use crate::connection::{Body, Connection, ConnectionId, Entry, Session, State};
+use crate::auth::Identity;
+use crate::connection::{Body, Connection, ConnectionId, Entry, Session, State, Wanted};
 use crate::fault::Fault;
 use crate::http::{self, BodyDecoder, Framing, Method, Request, Response, query};
 use crate::hub::{Hub, StreamKey};
 use crate::longpoll::{self, Batch, Line, SessionName, Status};
 use crate::phoenix::Serializer;
 use crate::prepared::WireForm;
-use crate::socket::{Joins, Socket};
+use crate::socket::Socket;
 
 /// The header in which a client may send its session token; it has precedence over the query.
 const TOKEN_HEADER: &str = "x-phoenix-longpoll-token";
@@ -57,21 +60,73 @@ impl Endpoint {
         }
         match self.find_session(request) {
             Found::Elsewhere(shard) => Next::HandOff(shard),
+            Found::Here(session) if self.find(session).is_some_and(Connection::is_closing) => {
+                self.answer_closing(id, session, request, keep_alive, now)
+            }
             Found::Here(session) if request.method == Method::Post => {
                 self.begin_post(id, request, session, now)
             }
             Found::Here(session) => self.park(id, session, request, keep_alive, now),
-            Found::Nowhere if request.method == Method::Post => {
-                let mut bytes = Vec::new();
-                longpoll::write_status(&mut bytes, http::Status::Ok, Status::Gone as u16, None, keep_alive);
-                self.queue_bytes(id.slot, bytes.into_boxed_slice().into());
-                next
-            }
-            Found::Nowhere => {
-                self.open_session(id, request, keep_alive, now);
-                next
-            }
+            Found::Nowhere => self.answer_nowhere(id, request, keep_alive, now),
         }
+    }
+
+    /// Answers a request to a session that the server has ended. A poll gets what the session has still to say;
+    /// behind that there is no session.
+    fn answer_closing(
+        &mut self,
+        id: ConnectionId,
+        session: ConnectionId,
+        request: &Request<'_>,
+        keep_alive: bool,
+        now: Instant,
+    ) -> Next {
+        if request.method == Method::Post {
+            return self.answer_nowhere(id, request, keep_alive, now);
+        }
+        if let Some(earlier) = self.session_mut(session).and_then(|session| session.in_flight) {
+            let written = self.find(earlier).is_none_or(|connection| connection.outbox.is_empty());
+            self.settle_answer(session, earlier, written);
+        }
+        if self.find(session).is_none_or(|session| session.outbox.is_empty()) {
+            self.free(session.slot, now);
+            return self.answer_nowhere(id, request, keep_alive, now);
+        }
+        self.park(id, session, request, keep_alive, now)
+    }
+
+    /// Ends a session with which nothing was wrong: its client still gets what was said before.
+    fn close_session(&mut self, slot: u32, now: Instant) {
+        self.leave_all(slot, Rest::Keep, now);
+        let Some(id) = self.id(slot) else { return };
+        let Some(connection) = self.connection(id) else { return };
+        let silent = connection.outbox.is_empty();
+        let State::Session(session) = &mut connection.state else { return };
+        session.closing = true;
+        if !silent {
+            return;
+        }
+        if let Some(poll) = session.waiting.take() {
+            self.answer_parked(poll, id, Status::NoContent, now);
+        }
+        self.free(slot, now);
+    }
+
+    /// Answers a request that names no session.
+    fn answer_nowhere(
+        &mut self,
+        id: ConnectionId,
+        request: &Request<'_>,
+        keep_alive: bool,
+        now: Instant,
+    ) -> Next {
+        if request.method != Method::Post {
+            return self.open_session(id, request, keep_alive, now);
+        }
+        let mut bytes = Vec::new();
+        longpoll::write_status(&mut bytes, http::Status::Ok, Status::Gone as u16, None, keep_alive);
+        self.queue_bytes(id.slot, bytes.into_boxed_slice().into());
+        if keep_alive { Next::Request } else { Next::Close }
     }
 
     fn answer_preflight(&mut self, id: ConnectionId, request: &Request<'_>, keep_alive: bool) {
@@ -101,27 +156,51 @@ impl Endpoint {
         }
     }
 
-    fn open_session(&mut self, id: ConnectionId, request: &Request<'_>, keep_alive: bool, now: Instant) {
-        let mut bytes = Vec::new();
+    fn open_session(
+        &mut self,
+        id: ConnectionId,
+        request: &Request<'_>,
+        keep_alive: bool,
+        now: Instant,
+    ) -> Next {
         let vsn = query::last(request.query, "vsn");
         let serializer = vsn.ok().and_then(|vsn| Serializer::from_vsn(vsn.as_deref()));
         let peer = self.connection(id).map_or(IpAddr::from([0; 4]), |connection| connection.peer_address());
         match serializer {
             None => {
                 self.stats.sessions_refused += 1;
+                let mut bytes = Vec::new();
                 let status = Status::Forbidden as u16;
                 longpoll::write_status(&mut bytes, http::Status::Ok, status, None, keep_alive);
+                self.queue_bytes(id.slot, bytes.into_boxed_slice().into());
             }
-            Some(_) if !self.has_room_for_session(peer) => {
-                self.stats.sessions_refused += 1;
-                let reason = Some("too many sessions (sessions_per_address_max, sessions_per_shard_max)");
-                let status = Status::InternalServerError as u16;
-                longpoll::write_status(&mut bytes, http::Status::Ok, status, reason, keep_alive);
+            Some(serializer) if self.config.admission.is_some() => {
+                return self.ask(id, request, serializer, Wanted::Session, keep_alive, now);
             }
-            Some(serializer) => {
-                let token = self.insert_session(serializer, peer, now);
-                longpoll::write_answer(&mut bytes, Status::Gone, &token, keep_alive);
-            }
+            Some(serializer) => self.begin_session(id, serializer, None, peer, keep_alive, now),
+        }
+        if keep_alive { Next::Request } else { Next::Close }
+    }
+
+    /// Opens a session, if there is room for one, and answers the request that has asked for it.
+    pub(super) fn begin_session(
+        &mut self,
+        id: ConnectionId,
+        serializer: Serializer,
+        identity: Option<Arc<Identity>>,
+        peer: IpAddr,
+        keep_alive: bool,
+        now: Instant,
+    ) {
+        let mut bytes = Vec::new();
+        if self.has_room_for_session(peer) {
+            let token = self.insert_session(serializer, identity, peer, now);
+            longpoll::write_answer(&mut bytes, Status::Gone, &token, keep_alive);
+        } else {
+            self.stats.sessions_refused += 1;
+            let reason = Some("too many sessions (sessions_per_address_max, sessions_per_shard_max)");
+            let status = Status::InternalServerError as u16;
+            longpoll::write_status(&mut bytes, http::Status::Ok, status, reason, keep_alive);
         }
         self.queue_bytes(id.slot, bytes.into_boxed_slice().into());
     }
@@ -132,12 +211,18 @@ impl Endpoint {
             && self.session_peers.get(&peer).is_none_or(|count| *count < limits.sessions_per_address_max)
     }
 
-    fn insert_session(&mut self, serializer: Serializer, peer: IpAddr, now: Instant) -> String {
+    fn insert_session(
+        &mut self,
+        serializer: Serializer,
+        identity: Option<Arc<Identity>>,
+        peer: IpAddr,
+        now: Instant,
+    ) -> String {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let nonce = self.token_key.nonce(self.shard, self.stats.sessions_opened);
-        let socket = Socket { serializer, form: WireForm::long_poll(serializer), joins: Joins::default() };
-        let session = Session { socket, nonce, peer, waiting: None, in_flight: None };
+        let socket = Socket::new(serializer, WireForm::long_poll(serializer), identity);
+        let session = Session { socket, nonce, peer, waiting: None, in_flight: None, closing: false };
         let connection = Connection::with_state(generation, State::Session(Box::new(session)));
         // A slab with room for connections has room for this one: its keys are 32 bits in practice.
         let slot = u32::try_from(self.connections.insert(connection)).unwrap_or(u32::MAX);
@@ -145,7 +230,9 @@ impl Endpoint {
         self.stats.sessions_opened += 1;
         *self.session_peers.entry(peer).or_default() += 1;
         self.deadlines.set(slot, now, self.session_patience());
-        self.session_token(ConnectionId { slot, generation }, nonce)
+        let id = ConnectionId { slot, generation };
+        self.begin_socket(id, now);
+        self.session_token(id, nonce)
     }
 
     fn session_token(&self, id: ConnectionId, nonce: [u8; 16]) -> String {
@@ -233,7 +320,7 @@ impl Endpoint {
     }
 
     /// A poll has been answered: its connection may carry the next request.
-    fn after_poll(&mut self, poll: ConnectionId, now: Instant) {
+    pub(super) fn after_poll(&mut self, poll: ConnectionId, now: Instant) {
         let keep_alive_timeout = self.config.limits.keep_alive_timeout;
         let Some(State::Http(http)) = self.connection(poll).map(|connection| &mut connection.state) else {
             return;
@@ -366,7 +453,7 @@ impl Endpoint {
             };
             let serializer = session.socket.serializer;
             self.stats.messages_in += 1;
-            let limits = std::sync::Arc::clone(&self.config.limits);
+            let limits = Arc::clone(&self.config.limits);
             let too_long = |len: usize| len > limits.message_bytes_max;
             let decoded = match &message {
                 Line::Text(text) if too_long(text.len()) => {
@@ -403,6 +490,9 @@ impl Endpoint {
         let Some(id) = self.id(slot) else { return };
         debug!(slot, ?fault, "ending a session");
         fault.count(&mut self.stats);
+        if matches!(fault, Fault::Disconnected | Fault::StayAway) {
+            return self.close_session(slot, now);
+        }
         if let Some(poll) = self.session_mut(id).and_then(|session| session.waiting.take()) {
             self.answer_parked(poll, id, Status::InternalServerError, now);
         }

@@ -5,6 +5,7 @@
 //! [`poll_closed`](Endpoint::poll_closed) say which connections have ended. Nothing here fails because of a
 //! peer: what a bad peer sends becomes an answer, a close and a counter.
 
+mod admission;
 mod apply;
 mod dispatch;
 mod ending;
@@ -12,6 +13,7 @@ mod flush;
 mod http;
 mod longpoll;
 mod timers;
+mod users;
 mod web_socket;
 
 use std::collections::{HashMap, VecDeque};
@@ -21,6 +23,7 @@ use std::time::Instant;
 
 use slab::Slab;
 
+use crate::auth::connect::ConnectRequest;
 use crate::broker::{Broker, Inbox};
 use crate::channel::{Action, Post, Router, SocketKey};
 use crate::connection::{Bytes, Connection, Entry, State};
@@ -30,12 +33,15 @@ use crate::longpoll::TokenKey;
 use crate::stats::Stats;
 
 pub use crate::connection::ConnectionId;
+pub use admission::{Admission, Ticket};
 pub use flush::{Gone, Sink};
 pub use http::Page;
 pub use web_socket::{PlainMessage, PlainSocket};
 
+use admission::LogBudget;
 use apply::Work;
 use timers::Deadlines;
+use users::Users;
 
 /// What an endpoint serves.
 #[derive(Clone)]
@@ -50,6 +56,8 @@ pub struct Config {
     pub pages: Arc<[Page]>,
     /// A WebSocket without Phoenix on it: its path and its handler.
     pub plain: Option<(Arc<str>, Arc<dyn PlainSocket>)>,
+    /// How clients of the socket are asked who they are. `None`: everybody may connect, and nobody is known.
+    pub admission: Option<Admission>,
 }
 
 impl Config {
@@ -62,6 +70,7 @@ impl Config {
             socket_path: "/socket".into(),
             pages: Arc::new([]),
             plain: None,
+            admission: None,
         }
     }
 }
@@ -105,6 +114,15 @@ pub struct Endpoint {
     queued: VecDeque<u32>,
     closed: VecDeque<ConnectionId>,
     handed_over: VecDeque<HandedOver>,
+    /// Clients that somebody outside is to decide about.
+    connects: VecDeque<(Ticket, ConnectRequest)>,
+    /// Those for whom there was no room in the queue.
+    refused_at_once: Vec<(ConnectionId, u32)>,
+    /// Decisions that have not come yet.
+    waiting_connects: usize,
+    ticket_serial: u32,
+    refusal_log: LogBudget,
+    users: Users,
     /// Connections with requests that came while a poll waited, which has been answered.
     resumed: Vec<ConnectionId>,
     work: VecDeque<Work>,
@@ -144,6 +162,12 @@ impl Endpoint {
             queued: VecDeque::new(),
             closed: VecDeque::new(),
             handed_over: VecDeque::new(),
+            connects: VecDeque::new(),
+            refused_at_once: Vec::new(),
+            waiting_connects: 0,
+            ticket_serial: 0,
+            refusal_log: LogBudget::default(),
+            users: Users::default(),
             resumed: Vec::new(),
             work: VecDeque::new(),
             broken: Vec::new(),
@@ -306,7 +330,8 @@ impl Endpoint {
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.next(!self.stalls.is_empty())
+        let deadline = self.deadlines.next(!self.stalls.is_empty());
+        [deadline, self.users.next_check(self.deadlines.epoch())].into_iter().flatten().min()
     }
 
     /// Whether the id still names a connection.
@@ -370,6 +395,7 @@ impl Endpoint {
             self.scratch = Vec::new();
             self.broken = Vec::new();
             self.session_peers = HashMap::new();
+            self.users.clear();
         }
     }
 
@@ -440,7 +466,7 @@ impl Endpoint {
             return;
         }
         self.hub.check_invariants();
-        let mut joins = 0;
+        let (mut joins, mut ids) = (0, 0);
         for (slot, connection) in &self.connections {
             let waits = !connection.outbox.is_empty();
             assert!(
@@ -450,6 +476,13 @@ impl Endpoint {
             let Some(socket) = connection.socket() else { continue };
             let closing = matches!(&connection.state, State::WebSocket(web_socket) if web_socket.closing);
             joins += socket.joins.len();
+            let identity = socket.identity.as_ref().filter(|_| {
+                self.is_open(ConnectionId {
+                    slot: u32::try_from(slot).expect("slots are 32 bits wide"),
+                    generation: connection.generation,
+                })
+            });
+            ids += usize::from(identity.is_some_and(|identity| !identity.socket_id().is_empty()));
             assert!(!closing || socket.joins.len() == 0, "connection {slot} is joined while closing");
             // Besides what was checked when it was queued: notices of gaps, marks, and pongs that have grown.
             let limits = &self.config.limits;
@@ -474,5 +507,6 @@ impl Endpoint {
             assert!(self.stalls.is_empty() && self.queued.is_empty(), "an empty shard has nothing to write");
         }
         assert_eq!(joins, self.hub.subscriber_count(), "every subscription belongs to a join");
+        assert_eq!(ids, self.users.len(), "every socket that is open can be found by its id");
     }
 }

@@ -54,6 +54,10 @@ impl Deadlines {
         }
     }
 
+    pub(super) fn epoch(&self) -> Instant {
+        self.epoch
+    }
+
     pub(super) fn clear(&mut self) {
         self.due = Vec::new();
         self.nearest = NEVER;
@@ -99,6 +103,7 @@ impl Endpoint {
             self.expire(slot, now);
         }
         self.check_stalls(now);
+        self.check_tokens(now);
         self.run_work(now);
         self.check_invariants();
     }
@@ -109,6 +114,11 @@ impl Endpoint {
             State::Http(http) if http.parked.is_some() => {
                 if let (Some(session), Some(id)) = (http.parked, self.id(slot)) {
                     self.expire_poll(id, session, now);
+                }
+            }
+            State::Http(http) if http.connecting.is_some() => {
+                if let Some(id) = self.id(slot) {
+                    self.expire_connect(id, now);
                 }
             }
             State::Http(http) if http.body.is_some() || !http.buffer.is_empty() => {

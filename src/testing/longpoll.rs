@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::wire::Frame;
-use super::{ClientId, Closed, TestServer};
+use super::{ClientId, Closed, Credentials, TestServer};
 use crate::phoenix::Serializer;
 
 /// What a client on long-poll knows.
@@ -21,16 +21,35 @@ impl TestServer {
     /// # Panics
     /// The server refuses it.
     pub fn connect_long_poll(&mut self, serializer: Serializer) -> ClientId {
+        let client = self.begin_long_poll(serializer, Credentials::default());
+        self.finish_long_poll(client).unwrap_or_else(|answer| panic!("refused: {answer}"));
+        client
+    }
+
+    /// Asks for a session. What the server answers is looked at by
+    /// [`finish_long_poll`](Self::finish_long_poll).
+    pub fn begin_long_poll(&mut self, serializer: Serializer, credentials: Credentials<'_>) -> ClientId {
         let client = self.open();
-        let posts = self.open();
-        self.clients[client.0].serializer = serializer;
+        let entry = &mut self.clients[client.0];
+        entry.serializer = serializer;
+        entry.query = credentials.query.to_owned();
+        entry.headers = credentials.headers.to_owned();
         self.get(client, None);
-        let answer = self.take_response(client).expect("a session is opened");
-        assert_eq!(answer["status"], 410, "{answer}");
-        let token = answer["token"].as_str().expect("a session has a token").to_owned();
+        client
+    }
+
+    /// Looks at the answer to the request for a session, and begins to poll.
+    ///
+    /// # Errors
+    /// The answer, if it opens no session, or none has come.
+    pub fn finish_long_poll(&mut self, client: ClientId) -> Result<(), Value> {
+        let answer = self.take_response(client).ok_or(Value::Null)?;
+        let token = answer["token"].as_str().filter(|_| answer["status"] == 410).map(str::to_owned);
+        let Some(token) = token else { return Err(answer) };
+        let posts = self.open();
         self.clients[client.0].long_poll = Some(LongPoll { token, posts });
         self.poll(client);
-        client
+        Ok(())
     }
 
     /// The token of a client's session.
@@ -40,13 +59,11 @@ impl TestServer {
     }
 
     fn get(&mut self, client: ClientId, token: Option<&str>) {
-        let vsn = match self.clients[client.0].serializer {
-            Serializer::V1 => "1.0.0",
-            Serializer::V2 => "2.0.0",
-        };
+        let entry = &self.clients[client.0];
+        let (query, headers) = (super::query(&entry.query, entry.serializer), &entry.headers);
         let path = self.path.replace("/websocket", "/longpoll");
         let token = token.map(|token| format!("&token={token}")).unwrap_or_default();
-        let request = format!("GET {path}?vsn={vsn}{token} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let request = format!("GET {path}?{query}{token} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         self.send_bytes(client, request.as_bytes());
     }
 

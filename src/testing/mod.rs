@@ -26,14 +26,16 @@ mod shard;
 mod wire;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::auth::UnixTime;
+use crate::auth::connect::{Answer, Connect, ConnectRequest, Verdict};
 use crate::broker::Broker;
 use crate::channel::{Overloaded, PayloadBuf, Router};
-use crate::endpoint::{Config, ConnectionId, Endpoint, HandedOver};
+use crate::endpoint::{Config, ConnectionId, Endpoint, HandedOver, Ticket};
 use crate::limits::Limits;
 use crate::phoenix::{Serializer, events};
 use crate::stats::Stats;
@@ -50,6 +52,9 @@ const TURNS_MAX: usize = 1_000_000;
 const SEED: [u8; 32] = [7; 32];
 /// Where all clients come from.
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// What the wall clock shows when a server begins.
+const BEGINNING: UnixTime = 1_800_000_000;
 
 /// Bytes that the event loop reads at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -82,7 +87,21 @@ pub struct Closed {
     pub reason: String,
 }
 
+/// What a client connects with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Credentials<'a> {
+    /// Parameters of the query, as phoenix.js writes its `params`: `token=…`. Without `vsn`.
+    pub query: &'a str,
+    /// Header lines, each with its line end.
+    pub headers: &'a str,
+}
+
+/// Decisions that the shards have not been told.
+type Verdicts = Arc<Mutex<Vec<(usize, Ticket, Verdict)>>>;
+
 struct Client {
+    query: String,
+    headers: String,
     shard: usize,
     peer: usize,
     serializer: Serializer,
@@ -98,8 +117,16 @@ pub struct TestServer {
     limits: Arc<Limits>,
     broker: Arc<Broker>,
     clients: Vec<Client>,
+    begun: Instant,
     now: Instant,
+    /// The wall clock, less the time since the server began.
+    clock: UnixTime,
     path: String,
+    connect: Option<Arc<dyn Connect>>,
+    /// Decisions wait until the test lets them be made.
+    holds_connects: bool,
+    connects: Vec<(usize, Ticket, ConnectRequest)>,
+    verdicts: Verdicts,
 }
 
 impl TestServer {
@@ -125,9 +152,33 @@ impl TestServer {
             limits: Arc::clone(&config.limits),
             broker,
             clients: Vec::new(),
+            begun: now,
             now,
+            clock: BEGINNING,
             path: format!("{}/websocket", config.socket_path),
+            connect: config.admission.as_ref().map(|admission| Arc::clone(&admission.connect)),
+            holds_connects: false,
+            connects: Vec::new(),
+            verdicts: Verdicts::default(),
         }
+    }
+
+    /// What the wall clock shows.
+    #[must_use]
+    pub fn unix_time(&self) -> UnixTime {
+        self.clock + (self.now - self.begun).as_secs()
+    }
+
+    /// Sets the wall clock, forward or back. No time passes.
+    pub fn set_unix_time(&mut self, unix: UnixTime) {
+        self.clock = unix.saturating_sub((self.now - self.begun).as_secs());
+        self.settle();
+    }
+
+    /// Has clients that connect wait for their decisions, or lets the decisions be made.
+    pub fn hold_connects(&mut self, hold: bool) {
+        self.holds_connects = hold;
+        self.settle();
     }
 
     /// The virtual time.
@@ -178,6 +229,8 @@ impl TestServer {
         let id = shard.endpoint.accept(ADDRESS, self.now)?;
         let peer = shard.wire.open(id);
         self.clients.push(Client {
+            query: String::new(),
+            headers: String::new(),
             shard: number,
             peer,
             serializer: Serializer::V2,
@@ -199,17 +252,37 @@ impl TestServer {
     /// # Panics
     /// The server refuses the upgrade.
     pub fn connect_with(&mut self, serializer: Serializer) -> ClientId {
+        let client = self.begin_connect(serializer, Credentials::default());
+        self.finish_connect(client).unwrap_or_else(|answer| panic!("refused: {answer}"));
+        client
+    }
+
+    /// Asks for a WebSocket. What the server answers is looked at by
+    /// [`finish_connect`](Self::finish_connect).
+    pub fn begin_connect(&mut self, serializer: Serializer, credentials: Credentials<'_>) -> ClientId {
         let client = self.open();
         self.clients[client.0].serializer = serializer;
-        let vsn = match serializer {
-            Serializer::V1 => "1.0.0",
-            Serializer::V2 => "2.0.0",
-        };
-        let request = upgrade_request(&format!("{}?vsn={vsn}", self.path));
+        let target = format!("{}?{}", self.path, query(credentials.query, serializer));
+        let request =
+            upgrade_request(&target).replace("\r\n\r\n", &format!("\r\n{}\r\n", credentials.headers));
         self.send_bytes(client, request.as_bytes());
-        let answer = self.take_bytes(client);
-        assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
         client
+    }
+
+    /// Looks at the answer to an upgrade.
+    ///
+    /// # Errors
+    /// The answer, if it is another than 101, or none has come.
+    pub fn finish_connect(&mut self, client: ClientId) -> Result<(), String> {
+        let received = &mut self.peer_mut(client).received;
+        let end = received.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
+        if received.starts_with(b"HTTP/1.1 101 ")
+            && let Some(end) = end
+        {
+            received.drain(..end);
+            return Ok(());
+        }
+        Err(String::from_utf8_lossy(received).into_owned())
     }
 
     /// Sends raw bytes.
@@ -454,14 +527,42 @@ impl TestServer {
     /// One turn of every loop that would not sleep; whether there is more to do. A turn does no more than
     /// the limits' budgets (`mail_per_turn`, `writes_per_turn`) allow.
     pub fn turn(&mut self) -> bool {
-        let now = self.now;
+        let (now, unix) = (self.now, self.unix_time());
+        self.shards.iter_mut().for_each(|shard| shard.endpoint.set_unix_time(unix));
         self.shards.iter_mut().for_each(|shard| shard.end(now));
+        self.decide();
         for shard in 0..self.shards.len() {
             while let Some(handed_over) = self.shards[shard].endpoint.poll_handed_over() {
                 self.hand_over(shard, handed_over);
             }
         }
         self.shards.iter().any(Shard::is_awake)
+    }
+
+    /// Has it decided who may connect.
+    fn decide(&mut self) {
+        for (number, shard) in self.shards.iter_mut().enumerate() {
+            while let Some((ticket, request)) = shard.endpoint.poll_connect() {
+                self.connects.push((number, ticket, request));
+            }
+        }
+        if let Some(connect) = self.connect.clone().filter(|_| !self.holds_connects) {
+            for (shard, ticket, request) in std::mem::take(&mut self.connects) {
+                let verdicts = Arc::clone(&self.verdicts);
+                let answer = Answer::new(move |verdict| {
+                    let mut verdicts = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+                    verdicts.push((shard, ticket, verdict));
+                });
+                connect.connect(request, self.unix_time(), answer);
+            }
+        }
+        let verdicts = std::mem::take(&mut *self.verdicts.lock().unwrap_or_else(PoisonError::into_inner));
+        for (shard, ticket, verdict) in verdicts {
+            let shard = &mut self.shards[shard];
+            shard.begin(self.now);
+            shard.endpoint.handle_verdict(ticket, verdict, self.now);
+            shard.stir();
+        }
     }
 
     /// Takes a connection to the shard that has its session.
@@ -556,4 +657,13 @@ impl TestServer {
     pub fn connection_id(&self, client: ClientId) -> ConnectionId {
         self.peer(client).id
     }
+}
+
+/// The parameters that phoenix.js writes: the user's first, then `vsn`.
+fn query(own: &str, serializer: Serializer) -> String {
+    let vsn = match serializer {
+        Serializer::V1 => "1.0.0",
+        Serializer::V2 => "2.0.0",
+    };
+    if own.is_empty() { format!("vsn={vsn}") } else { format!("{own}&vsn={vsn}") }
 }

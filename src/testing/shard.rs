@@ -56,6 +56,8 @@ impl Shard {
         }
         self.begin(now);
         self.endpoint.handle_timeout(now);
+        // What was too much for one turn stays due.
+        self.more |= self.endpoint.poll_timeout().is_some_and(|due| due <= now);
         self.more |= self.endpoint.flush(self.limits.writes_per_turn, now, &mut self.wire);
         while let Some(id) = self.endpoint.poll_closed() {
             self.wire.close(id);

@@ -3,8 +3,10 @@
 //! [`dialogue`] says how most tests are written; [`probe`] is the channel that they talk to.
 
 mod dialogue;
+mod doorman;
 mod probe;
 
+mod admission;
 mod binary;
 mod broadcasting;
 mod draining;
@@ -17,4 +19,5 @@ mod pushing;
 mod slow_readers;
 mod undecodable;
 mod upgrades;
+mod users;
 mod windows;

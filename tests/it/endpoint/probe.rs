@@ -97,6 +97,18 @@ impl Channel for Probe {
                 let old = cx.assigns_mut().insert(Note(payload.deserialize()?));
                 cx.reply_ok(old.map_or(Value::Null, |old| old.0).into());
             }
+            "who" => {
+                let user = cx.current_user().map(|user| {
+                    let account: Value = serde_json::from_str(user.account()).unwrap_or_default();
+                    json!({
+                        "user": user.user(),
+                        "staff": user.claim("staff"),
+                        "account": account,
+                        "assigned": user.assigned::<u32>(),
+                    })
+                });
+                cx.reply_ok(json!(user).into());
+            }
             "handle" => self.0.handles.lock().unwrap().push(cx.handle()),
             "defer" => self.0.deferred.lock().unwrap().extend(cx.defer_reply()),
             "stop" => cx.stop(),

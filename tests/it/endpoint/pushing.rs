@@ -192,7 +192,16 @@ fn a_topic_that_is_no_string_is_unmatched_and_repeated() {
 
 #[test]
 fn events_of_the_protocol_are_refused_from_clients() {
-    for event in ["phx_reply", "phx_close", "phx_error", "phx_", "phx_anything"] {
+    for event in [
+        "phx_reply",
+        "phx_close",
+        "phx_error",
+        "phx_",
+        "phx_anything",
+        "disconnect",
+        "presence_state",
+        "presence_diff",
+    ] {
         for topic in ["probe:1", "room:lobby"] {
             for form in FORMS {
                 let mut dialogue = Dialogue::over(&config(), form);
@@ -301,7 +310,7 @@ fn what_is_no_message_for_the_room_is_answered_with_what_it_takes() {
             ),
         ));
     }
-    for event in ["new_message", "NEW_MSG", "", "disconnect", "presence_state", "heartbeat"] {
+    for event in ["new_message", "NEW_MSG", "", "access_token", "presence", "heartbeat"] {
         check(&joined(
             "room:lobby",
             &format!(
