@@ -1,10 +1,11 @@
 //! The threads, sockets and clocks around the endpoints: the only folder that touches them.
 //!
 //! One shard per core: a thread with its own `mio::Poll`, its own listener (`SO_REUSEPORT`) and its own
-//! [`Endpoint`](crate::endpoint::Endpoint). Shards share nothing but the [`Broker`].
+//! [`Endpoint`]. Shards share nothing but the [`Broker`].
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod connect;
 mod listener;
 mod shard;
 mod signals;
@@ -24,9 +25,10 @@ use tracing::info;
 
 use crate::broker::Broker;
 use crate::channel::{Overloaded, PayloadBuf};
-use crate::endpoint::{Config, HandedOver};
+use crate::endpoint::{Config, Endpoint, HandedOver};
 use crate::stats::Stats;
 
+use connect::Reception;
 use shard::Shard;
 pub use signals::{StopSignals, run_until_signalled};
 
@@ -37,6 +39,9 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// Event loops, each on a thread of its own.
     pub shards: usize,
+    /// Threads that decide who may connect, where the endpoint has an
+    /// [`Admission`](crate::endpoint::Admission).
+    pub connect_threads: usize,
     /// What is served.
     pub endpoint: Config,
 }
@@ -46,7 +51,7 @@ impl ServerConfig {
     #[must_use]
     pub fn new(endpoint: Config) -> Self {
         let shards = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 4000)), shards, endpoint }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 4000)), shards, connect_threads: 2, endpoint }
     }
 }
 
@@ -89,6 +94,7 @@ pub struct Server {
     handle: ServerHandle,
     threads: Vec<JoinHandle<io::Result<Stats>>>,
     ended: Receiver<()>,
+    reception: Option<(Arc<Reception>, Vec<JoinHandle<()>>)>,
 }
 
 /// Tells when a shard's thread ends, in whatever way.
@@ -131,6 +137,14 @@ impl Server {
         let broker = Broker::new(limits, wakes.collect());
         let remotes: Arc<[Remote]> =
             shards.iter().map(|shard| Remote { control: shard.control(), waker: shard.waker() }).collect();
+        let reception = match &config.endpoint.admission {
+            Some(admission) => {
+                let verdicts = shards.iter().map(Shard::verdicts).collect();
+                let connect = Arc::clone(&admission.connect);
+                Some(Reception::start(connect, config.connect_threads, verdicts)?)
+            }
+            None => None,
+        };
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
         let mut threads = Vec::with_capacity(shards.len());
@@ -140,14 +154,17 @@ impl Server {
             let thread = std::thread::Builder::new().name(format!("hailer-shard-{number}"));
             let farewell = Farewell(farewell.clone());
             let remotes = Arc::clone(&remotes);
+            let reception = reception.as_ref().map(|(reception, _)| Arc::clone(reception));
             threads.push(thread.spawn(move || {
                 let _farewell = farewell;
-                shard.run(endpoint, &broker, number, &seed, remotes)
+                let endpoint = Endpoint::new(endpoint, &broker, number, &seed, Instant::now());
+                shard.run(endpoint, number, remotes, reception)
             })?);
         }
         info!(%address, shards = threads.len(), "listening");
         let drain_timeout = limits.drain_timeout;
-        Ok(Self { handle: ServerHandle { broker, remotes, address, drain_timeout }, threads, ended })
+        let handle = ServerHandle { broker, remotes, address, drain_timeout };
+        Ok(Self { handle, threads, ended, reception })
     }
 
     /// The handle, to be cloned into other threads.
@@ -172,9 +189,16 @@ impl Server {
     /// # Errors
     /// A shard's loop has failed.
     pub fn wait(self) -> io::Result<Stats> {
+        let shards: Vec<_> = self.threads.into_iter().map(JoinHandle::join).collect();
+        if let Some((reception, threads)) = self.reception {
+            reception.close();
+            // A decision that hangs (a database that doesn't answer) holds nobody up: its thread ends with the
+            // process.
+            threads.into_iter().filter(JoinHandle::is_finished).for_each(|thread| drop(thread.join()));
+        }
         let mut sum = Stats::default();
-        for thread in self.threads {
-            sum += thread.join().map_err(|_| io::Error::other("a shard's thread has panicked"))??;
+        for shard in shards {
+            sum += shard.map_err(|_| io::Error::other("a shard's thread has panicked"))??;
         }
         Ok(sum)
     }

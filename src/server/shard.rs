@@ -1,6 +1,6 @@
 //! One shard's event loop.
 //!
-//! A turn: wait; take mail; accept; read; deadlines; write; close. Nothing before the flush writes to a
+//! A turn: wait; take mail; let in those who may connect; accept; read; deadlines; write; close. Nothing before the flush writes to a
 //! socket, so a connection gets one write in a turn however much has happened to it.
 
 use std::collections::VecDeque;
@@ -13,10 +13,11 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use tracing::{error, info, warn};
 
+use super::connect::{Reception, Verdicts, unix_time};
 use super::streams::{Received, Streams};
 use super::{Control, Controls, Remote};
-use crate::broker::Broker;
-use crate::endpoint::{Config, ConnectionId, Endpoint, HandedOver};
+use crate::auth::connect::Verdict;
+use crate::endpoint::{ConnectionId, Endpoint, HandedOver, Ticket};
 use crate::limits::Limits;
 use crate::stats::Stats;
 
@@ -35,6 +36,7 @@ pub(super) struct Shard {
     control: Arc<Controls>,
     listener: TcpListener,
     limits: Arc<Limits>,
+    verdicts: Verdicts,
 }
 
 impl Shard {
@@ -42,7 +44,9 @@ impl Shard {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-        Ok(Self { poll, waker, control: Arc::new(Mutex::new(Some(VecDeque::new()))), listener, limits })
+        let verdicts = Verdicts::new(Arc::clone(&waker));
+        let control = Arc::new(Mutex::new(Some(VecDeque::new())));
+        Ok(Self { poll, waker, control, listener, limits, verdicts })
     }
 
     pub(super) fn waker(&self) -> Arc<Waker> {
@@ -53,22 +57,28 @@ impl Shard {
         Arc::clone(&self.control)
     }
 
+    pub(super) fn verdicts(&self) -> Verdicts {
+        self.verdicts.clone()
+    }
+
     /// Runs until it is drained; what it has counted is returned.
     pub(super) fn run(
         self,
-        config: Config,
-        broker: &Arc<Broker>,
+        endpoint: Endpoint,
         number: u16,
-        seed: &[u8; 32],
         remotes: Arc<[Remote]>,
+        reception: Option<Arc<Reception>>,
     ) -> io::Result<Stats> {
-        let endpoint = Endpoint::new(config, broker, number, seed, Instant::now());
         let mut running = Running {
             poll: self.poll,
             control: self.control,
             listener: Some(self.listener),
             limits: self.limits,
             endpoint,
+            number,
+            reception,
+            verdicts: self.verdicts,
+            decided: Vec::new(),
             remotes,
             streams: Streams::default(),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
@@ -101,6 +111,12 @@ struct Running {
     listener: Option<TcpListener>,
     limits: Arc<Limits>,
     endpoint: Endpoint,
+    number: u16,
+    /// Where it is decided who may connect.
+    reception: Option<Arc<Reception>>,
+    verdicts: Verdicts,
+    /// Decisions that have been taken and are acted on.
+    decided: Vec<(Ticket, Verdict)>,
     /// All shards of the server, by number.
     remotes: Arc<[Remote]>,
     streams: Streams,
@@ -138,8 +154,10 @@ impl Running {
             }
             self.obey(now);
             more = self.endpoint.handle_mailbox(self.limits.mail_per_turn, now);
+            more |= self.admit(now);
             more |= self.accept(now)?;
             more |= self.read(now);
+            self.ask();
             self.endpoint.handle_timeout(now);
             more |= self.endpoint.flush(self.limits.writes_per_turn, now, &mut self.streams);
             self.hand_over();
@@ -173,6 +191,27 @@ impl Running {
                 }
             }
         }
+    }
+
+    /// Has it decided who may connect.
+    fn ask(&mut self) {
+        let Some(reception) = &self.reception else { return };
+        while let Some((ticket, request)) = self.endpoint.poll_connect() {
+            reception.ask(self.number, ticket, request);
+        }
+    }
+
+    /// Lets in those about whom it was decided, or not, within the budget; whether some were left.
+    fn admit(&mut self, now: Instant) -> bool {
+        if self.reception.is_none() {
+            return false;
+        }
+        self.endpoint.set_unix_time(unix_time());
+        let left = self.verdicts.take(self.limits.accepts_per_turn, &mut self.decided);
+        for (ticket, verdict) in self.decided.drain(..) {
+            self.endpoint.handle_verdict(ticket, verdict, now);
+        }
+        left
     }
 
     /// Does what the server's handle has asked for.
