@@ -48,6 +48,38 @@ fn an_idle_joined_web_socket_stays_within_its_budget() {
 }
 
 #[test]
+fn a_user_with_a_topic_of_its_own_stays_within_its_budget() {
+    let mut crowd = Crowd::of_users();
+    crowd.join_user(0);
+    let used = allocation_counter::measure(|| (1..=SUBSCRIBERS).for_each(|number| crowd.join_user(number)));
+    let own = 2 * size_of::<ConnectionId>() as i64;
+    let bytes = used.bytes_current / SUBSCRIBERS as i64 - own;
+    let blocks = used.count_current as f64 / SUBSCRIBERS as f64;
+    println!(
+        "an idle user with a topic of its own: {bytes} bytes in {blocks:.2} blocks ({SUBSCRIBERS} of them)"
+    );
+    assert!(bytes <= 1024, "{bytes} bytes");
+}
+
+#[test]
+fn a_private_message_costs_the_same_among_ten_and_among_many() {
+    let measure = |users: usize| {
+        let mut crowd = Crowd::of_users();
+        (0..users).for_each(|number| crowd.join_user(number));
+        crowd.tell_user(5);
+        let before = crowd.sink.writes;
+        let used = allocation_counter::measure(|| crowd.tell_user(7));
+        (used.count_total, used.bytes_total, crowd.sink.writes - before)
+    };
+    let (few, many) = (measure(10), measure(SUBSCRIBERS));
+    println!(
+        "a private message: (allocations, bytes, writes) {few:?} among 10 users, {many:?} among {SUBSCRIBERS}"
+    );
+    assert_eq!(few, many);
+    assert_eq!(few.2, 1);
+}
+
+#[test]
 fn a_session_on_long_poll_stays_within_its_budget() {
     let count = SUBSCRIBERS / 10;
     let mut crowd = Crowd::empty();

@@ -7,9 +7,11 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use hailer::auth::connect::{Answer, Connect, ConnectRequest};
+use hailer::auth::{Identity, IdentityParts, UnixTime};
 use hailer::broker::Broker;
 use hailer::channel::Router;
-use hailer::endpoint::{Config, ConnectionId, Endpoint, Gone, Sink};
+use hailer::endpoint::{Admission, Config, ConnectionId, Endpoint, Gone, Sink};
 use hailer::limits::Limits;
 use hailer::notification::Notification;
 use hailer::testing::{upgrade_request, write_masked};
@@ -38,6 +40,13 @@ impl Sink for Counting {
     fn shutdown(&mut self, _: ConnectionId) {}
 }
 
+/// Decides about nobody: the crowd does so itself.
+struct Nobody;
+
+impl Connect for Nobody {
+    fn connect(&self, _: ConnectRequest, _: UnixTime, _: Answer) {}
+}
+
 /// One shard and its subscribers of `room:lobby`.
 pub(crate) struct Crowd {
     pub(crate) endpoint: Endpoint,
@@ -50,7 +59,19 @@ pub(crate) struct Crowd {
 
 impl Crowd {
     pub(crate) fn empty() -> Self {
-        let mut config = Config::new(Router::new().channel("room:*".parse().unwrap(), Notification));
+        Self::with_config(Config::new(Router::new().channel("room:*".parse().unwrap(), Notification)))
+    }
+
+    /// Clients are users: who they are is decided when [`join_user`](Self::join_user) says so.
+    pub(crate) fn of_users() -> Self {
+        let router = Router::new()
+            .channel("room:*".parse().unwrap(), Notification)
+            .channel("user:{sub}".parse().unwrap(), Notification);
+        let admission = Some(Admission::new(Arc::new(Nobody)));
+        Self::with_config(Config { admission, ..Config::new(router) })
+    }
+
+    fn with_config(mut config: Config) -> Self {
         let mut limits = Limits::default();
         limits.set("sessions_per_address_max", "1000000").unwrap();
         config.limits = Arc::new(limits);
@@ -75,6 +96,39 @@ impl Crowd {
             self.text(id, r#"["1","1","room:lobby","phx_join",{}]"#);
             self.ids.push(id);
         }
+    }
+
+    /// A client that has joined `room:lobby` and its own topic, with what a token of Guardian's says.
+    pub(crate) fn join_user(&mut self, number: usize) {
+        // As long as a UUID.
+        let user = format!("{number:08x}-1111-4222-8333-444444444444");
+        let claims = format!(
+            r#"{{"aud":"my_app","exp":1802419200,"iat":1800000000,"iss":"my_app","jti":"{user}","nbf":1799999999,"sub":"{user}","typ":"access"}}"#
+        );
+        let id = self.endpoint.accept(Ipv4Addr::LOCALHOST.into(), self.now).expect("there is room");
+        self.read(id, upgrade_request("/socket/websocket?vsn=2.0.0&token=x").as_bytes());
+        let (ticket, _) = self.endpoint.poll_connect().expect("it is asked who connects");
+        let identity = Identity::new(IdentityParts {
+            user: &user,
+            socket_id: &format!("user_socket:{user}"),
+            claims: &claims,
+            expires: Some(1_802_419_200),
+            ..IdentityParts::default()
+        });
+        self.endpoint.handle_verdict(ticket, Ok(identity), self.now);
+        self.flush();
+        self.text(id, r#"["1","1","room:lobby","phx_join",{}]"#);
+        self.text(id, &format!(r#"["2","2","user:{user}","phx_join",{{}}]"#));
+        self.ids.push(id);
+    }
+
+    /// Sends a private message to the user of this number.
+    pub(crate) fn tell_user(&mut self, number: usize) {
+        let topic = format!("user:{number:08x}-1111-4222-8333-444444444444");
+        let payload = serde_json::json!({ "body": "your order shipped" });
+        self.broker.broadcast(&topic, "new_msg", payload.into()).expect("there is room");
+        self.endpoint.handle_mailbox(usize::MAX, self.now);
+        self.flush();
     }
 
     pub(crate) fn text(&mut self, id: ConnectionId, text: &str) {

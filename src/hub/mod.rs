@@ -6,9 +6,12 @@
 
 mod log;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::channel::RouteIndex;
@@ -100,7 +103,9 @@ pub(crate) enum Judgement {
 #[derive(Default)]
 pub(crate) struct Hub {
     topics: Slab<Topic>,
-    names: HashMap<Arc<str>, TopicId>,
+    /// The topics by the hashes of their names, which are in the topics: there may be one for each user.
+    names: HashTable<TopicId>,
+    hasher: RandomState,
     dirty: VecDeque<StreamKey>,
     trims: Vec<StreamKey>,
     /// Bytes in all logs that make the endpoint write before it takes in more.
@@ -111,7 +116,8 @@ pub(crate) struct Hub {
 
 impl Hub {
     pub(crate) fn lookup(&self, name: &str) -> Option<TopicId> {
-        self.names.get(name).copied()
+        let hash = self.hasher.hash_one(name);
+        self.names.find(hash, |id| &*self.topics[id.0 as usize].name == name).copied()
     }
 
     pub(crate) fn topic(&self, id: TopicId) -> &Topic {
@@ -141,15 +147,20 @@ impl Hub {
         let id = self.lookup(name).unwrap_or_else(|| self.insert_topic(name, route));
         let stream = self.topics[id.0 as usize].streams[form as usize].get_or_insert_default();
         let index = u32::try_from(stream.subscribers.len()).expect("slots are 32 bits wide");
+        if stream.subscribers.is_empty() {
+            // A user's own topic has one subscriber and rarely more.
+            stream.subscribers.reserve_exact(1);
+        }
         stream.subscribers.push(Subscriber { cursor: stream.log.end(), slot });
         (id, index)
     }
 
     fn insert_topic(&mut self, name: &str, route: RouteIndex) -> TopicId {
-        let name: Arc<str> = name.into();
-        let key = self.topics.insert(Topic { name: Arc::clone(&name), route, streams: Default::default() });
+        let hash = self.hasher.hash_one(name);
+        let key = self.topics.insert(Topic { name: name.into(), route, streams: Default::default() });
         let id = TopicId(u32::try_from(key).expect("topics have subscribers, whose slots are 32 bits wide"));
-        self.names.insert(name, id);
+        let (topics, hasher) = (&self.topics, &self.hasher);
+        self.names.insert_unique(hash, id, |id| hasher.hash_one(&*topics[id.0 as usize].name));
         id
     }
 
@@ -185,8 +196,11 @@ impl Hub {
             stream.subscribers.shrink_to(stream.subscribers.len() * 2);
         }
         if topic.streams.iter().all(Option::is_none) {
-            let topic = self.topics.remove(key.topic.0 as usize);
-            self.names.remove(&topic.name);
+            let hash = self.hasher.hash_one(&*topic.name);
+            if let Ok(entry) = self.names.find_entry(hash, |id| *id == key.topic) {
+                entry.remove();
+            }
+            self.topics.remove(key.topic.0 as usize);
             self.shrink();
         }
         moved
@@ -196,9 +210,11 @@ impl Hub {
     fn shrink(&mut self) {
         if self.topics.is_empty() {
             self.topics = Slab::new();
-            self.names = HashMap::new();
+            self.names = HashTable::new();
         } else if self.names.capacity() > 1024 && self.names.len() < self.names.capacity() / 8 {
-            self.names.shrink_to(self.names.len() * 2);
+            let (topics, hasher) = (&self.topics, &self.hasher);
+            let len = self.names.len();
+            self.names.shrink_to(len * 2, |id| hasher.hash_one(&*topics[id.0 as usize].name));
         }
     }
 
@@ -301,7 +317,7 @@ impl Hub {
         assert_eq!(self.names.len(), self.topics.len(), "a topic has one name");
         for (key, topic) in &self.topics {
             assert!(topic.streams.iter().any(Option::is_some), "{} has no subscriber", topic.name);
-            assert_eq!(self.names.get(&topic.name).map(|id| id.0 as usize), Some(key));
+            assert_eq!(self.lookup(&topic.name).map(|id| id.0 as usize), Some(key));
             for stream in topic.streams.iter().flatten() {
                 let end = stream.log.end();
                 let behind = stream.subscribers.iter().filter(|subscriber| subscriber.cursor < end).count();
