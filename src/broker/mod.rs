@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::auth::deny::Denial;
 use crate::channel::{Command, JoinKey, Overloaded, PayloadBuf, Post, SocketKey};
 use crate::limits::Limits;
 use crate::prepared::PreparedBroadcast;
@@ -16,6 +17,8 @@ use crate::prepared::PreparedBroadcast;
 pub(crate) enum Mail {
     Broadcast(Arc<PreparedBroadcast>),
     Channel(JoinKey, Command),
+    /// Tokens that are denied from here on: their live sockets end.
+    Denied(Arc<[Denial]>),
 }
 
 /// What a command other than a broadcast counts against `mailbox_bytes_max`.
@@ -27,7 +30,7 @@ fn cost(mail: &Mail) -> usize {
         Mail::Channel(_, Command::Push { payload, .. } | Command::Reply { response: payload, .. }) => {
             COMMAND_COST + payload.len()
         }
-        Mail::Channel(_, Command::Info(_)) => COMMAND_COST,
+        Mail::Channel(_, Command::Info(_)) | Mail::Denied(_) => COMMAND_COST,
     }
 }
 
@@ -125,6 +128,14 @@ impl Broker {
             put(mailbox, Mail::Broadcast(Arc::clone(&broadcast)), cost);
         }
         Ok(*sequence)
+    }
+
+    /// Ends the live sockets whose tokens are denied. New ones are for the hook to refuse, which decides who
+    /// connects. Looks at every socket, so that many denials are best told at once.
+    pub fn deny(&self, denials: &Arc<[Denial]>) {
+        for mailbox in &self.mailboxes {
+            put(mailbox, Mail::Denied(Arc::clone(denials)), COMMAND_COST);
+        }
     }
 
     fn has_room(&self, queue: &Queue, cost: usize) -> bool {
@@ -232,7 +243,7 @@ mod tests {
     fn sequence(inbox: &mut Inbox) -> Option<u64> {
         match inbox.next()? {
             Mail::Broadcast(broadcast) => Some(broadcast.sequence),
-            Mail::Channel(..) => None,
+            Mail::Channel(..) | Mail::Denied(_) => None,
         }
     }
 

@@ -222,6 +222,7 @@ impl Endpoint {
     pub(super) fn deliver_mail(&mut self, mail: Mail, now: Instant) {
         match mail {
             Mail::Broadcast(broadcast) => self.deliver_broadcast(broadcast, now),
+            Mail::Denied(denials) => self.withdraw(&denials, now),
             Mail::Channel(to, Command::Info(info)) => self.work.push_back(Work::Info(to, info)),
             Mail::Channel(to, Command::Push { event, payload }) => {
                 if let Some((joined, _)) = self.find_join(to) {

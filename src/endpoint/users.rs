@@ -15,6 +15,7 @@ use tracing::debug;
 use super::Endpoint;
 use super::admission::{Renewal, Ticket};
 use crate::auth::connect::{ConnectRequest, Refusal, Secret, Transport, Verdict};
+use crate::auth::deny::Denial;
 use crate::auth::{Identity, UnixTime};
 use crate::channel::{Channel, JoinKey, PayloadBuf};
 use crate::connection::{Connection, ConnectionId, State};
@@ -111,6 +112,26 @@ fn socket_id_of(connections: &Slab<Connection>, slot: u32) -> &str {
     socket.and_then(|socket| socket.identity.as_deref()).map_or("", Identity::socket_id)
 }
 
+/// Whether a denial is of the token that a socket has connected with.
+fn applies(denial: &Denial, identity: &Identity) -> bool {
+    if denial.subject.as_deref().is_some_and(|subject| subject != identity.user()) {
+        return false;
+    }
+    if let Some(id) = denial.token_id.as_deref() {
+        // Claims are kept as text: most tokens don't even hold the id.
+        let holds = memchr::memmem::find(identity.claims().as_bytes(), id.as_bytes()).is_some();
+        if !holds
+            || identity.claim("jti").and_then(|claim| claim.as_str().map(|found| found == id)) != Some(true)
+        {
+            return false;
+        }
+    }
+    let issued = || identity.claim("iat").and_then(|claim| claim.as_u64());
+    let before = denial.issued_before;
+    before.is_none_or(|before| issued().is_none_or(|issued| issued < before))
+        && (denial.subject.is_some() || denial.token_id.is_some())
+}
+
 /// What a client sends as [`ACCESS_TOKEN`].
 #[derive(Deserialize)]
 struct AccessToken {
@@ -155,6 +176,19 @@ impl Endpoint {
         let fault = if stays_away { Fault::StayAway } else { Fault::Disconnected };
         for slot in slots {
             self.fail(slot, fault, now);
+        }
+    }
+
+    /// Ends the sockets whose tokens are denied.
+    pub(super) fn withdraw(&mut self, denials: &[Denial], now: Instant) {
+        let is_denied = |connection: &Connection| {
+            let identity = connection.socket().and_then(|socket| socket.identity.as_deref());
+            identity.is_some_and(|identity| denials.iter().any(|denial| applies(denial, identity)))
+        };
+        let slots = self.connections.iter().filter(|(_, connection)| is_denied(connection));
+        let slots: Vec<u32> = slots.filter_map(|(slot, _)| u32::try_from(slot).ok()).collect();
+        for slot in slots {
+            self.fail(slot, Fault::Denied, now);
         }
     }
 

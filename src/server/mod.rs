@@ -23,6 +23,7 @@ use mio::Waker;
 use mio::net::TcpStream;
 use tracing::info;
 
+use crate::auth::deny::Denial;
 use crate::broker::Broker;
 use crate::channel::{Overloaded, PayloadBuf};
 use crate::endpoint::{Config, Endpoint, HandedOver};
@@ -222,6 +223,22 @@ impl ServerHandle {
     /// A shard has too much to do: nobody has got the event, try again later.
     pub fn broadcast(&self, topic: &str, event: &str, payload: PayloadBuf) -> Result<(), Overloaded> {
         self.broker.publish(topic, event, payload, None).map(drop)
+    }
+
+    /// Closes all sockets with this id (`user_socket:<user>`), on every shard and both transports, behind what
+    /// was broadcast before (Phoenix: `Endpoint.broadcast(id, "disconnect", %{})`). `reconnect` says whether
+    /// clients are to come back (close code 1001) or to stay away (1000).
+    ///
+    /// # Errors
+    /// A shard has too much to do: nobody was disconnected, try again later.
+    pub fn disconnect(&self, socket_id: &str, reconnect: bool) -> Result<(), Overloaded> {
+        self.broadcast(socket_id, "disconnect", serde_json::json!({ "reconnect": reconnect }).into())
+    }
+
+    /// Closes the live sockets whose tokens are denied, with code 4003. Refusing such tokens from here on is for
+    /// the hook, whose [`DenyList`](crate::auth::deny::DenyList) they belong into first.
+    pub fn deny(&self, denials: &Arc<[Denial]>) {
+        self.broker.deny(denials);
     }
 
     /// The counters of all shards, added up. Shards that don't answer within a second are left out.

@@ -33,6 +33,7 @@ use serde_json::{Value, json};
 
 use crate::auth::UnixTime;
 use crate::auth::connect::{Answer, Connect, ConnectRequest, Verdict};
+use crate::auth::deny::Denial;
 use crate::broker::Broker;
 use crate::channel::{Overloaded, PayloadBuf, Router};
 use crate::endpoint::{Config, ConnectionId, Endpoint, HandedOver, Ticket};
@@ -483,6 +484,12 @@ impl TestServer {
         self.broker.publish(topic, event, payload.into(), None)?;
         self.settle();
         Ok(())
+    }
+
+    /// Denies tokens, as far as live sockets are concerned.
+    pub fn deny(&mut self, denials: &[Denial]) {
+        self.broker.deny(&denials.into());
+        self.settle();
     }
 
     /// Publishes without letting the shards act on it: what follows comes in the same turn.

@@ -48,6 +48,8 @@ impl Connect for Doorman {
                 "dropped" => return drop(answer),
                 "kept" => return self.kept.lock().unwrap().push(answer),
                 "nobody" => return answer.send(Ok(Identity::new(IdentityParts::default()))),
+                _ if word.starts_with("jti=") => claims["jti"] = json!(word[4..]),
+                _ if word.starts_with("iat=") => claims["iat"] = json!(word[4..].parse::<u64>().unwrap()),
                 _ => match word.strip_prefix("exp=").and_then(|time| time.parse().ok()) {
                     Some(time) => expires = Some(time),
                     None => claims[word] = json!(true),

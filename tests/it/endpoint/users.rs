@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hailer::auth::deny::Denial;
 use hailer::channel::TopicPattern;
 use hailer::endpoint::{Admission, Config};
 use hailer::phoenix::Serializer;
@@ -431,6 +432,38 @@ fn a_disconnected_user_may_come_back() {
         }
         assert!(try_connect(&mut server, form, "ada").is_ok());
     }
+}
+
+/// Who is left of ada (issued at 7), ada with another token (issued at 9), and bob, after a denial.
+#[track_caller]
+fn check_denied(denial: &Denial, left: [bool; 3]) {
+    for form in FORMS {
+        let mut server = server();
+        let clients = ["ada,iat=7,jti=one", "ada,iat=9,jti=two", "bob,iat=7,jti=one2"]
+            .map(|token| join(&mut server, form, token, LOBBY));
+        server.deny(std::slice::from_ref(denial));
+        assert_eq!(clients.map(|client| lives(&mut server, client)), left, "{denial:?} {form:?}");
+        for (client, _) in clients.into_iter().zip(left).filter(|(_, left)| !left) {
+            let code = server.closed(client).and_then(|closed| closed.code);
+            assert!(form.1 == Transport::LongPoll || code == Some(4003), "{code:?}");
+        }
+    }
+}
+
+#[test]
+fn denied_tokens_lose_their_live_sockets() {
+    let denial = |subject: Option<&str>, issued_before, token_id: Option<&str>| Denial {
+        subject: subject.map(str::to_owned),
+        issued_before,
+        token_id: token_id.map(str::to_owned),
+        until: u64::MAX,
+    };
+    check_denied(&denial(Some("ada"), None, None), [false, false, true]);
+    check_denied(&denial(Some("ada"), Some(8), None), [false, true, true]);
+    check_denied(&denial(None, None, Some("one")), [false, true, true]);
+    check_denied(&denial(Some("bob"), None, Some("one")), [true, true, true]);
+    check_denied(&denial(Some("eve"), None, None), [true, true, true]);
+    check_denied(&denial(None, Some(100), None), [true, true, true]);
 }
 
 /// A server whose sockets join these topics by themselves.
