@@ -2,6 +2,7 @@
 
 mod budgets;
 mod closing;
+mod connecting;
 mod gaps;
 mod http;
 mod library;

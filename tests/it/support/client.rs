@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use hailer::phoenix::Serializer;
 use serde_json::{Value, json};
 use tungstenite::protocol::CloseFrame;
-use tungstenite::{Error, Message, WebSocket};
+use tungstenite::{Error, HandshakeError, Message, WebSocket};
 
 use super::PATIENCE;
 
@@ -32,6 +32,15 @@ impl Client {
     }
 
     pub(crate) fn connect_with(address: SocketAddr, serializer: Serializer) -> Self {
+        Self::try_connect(address, serializer, "").expect("the upgrade succeeds")
+    }
+
+    /// Connects with these parameters before `vsn`; the status of the answer if the upgrade is refused.
+    pub(crate) fn try_connect(
+        address: SocketAddr,
+        serializer: Serializer,
+        params: &str,
+    ) -> Result<Self, u16> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the server accepts");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         stream.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
@@ -40,9 +49,13 @@ impl Client {
             Serializer::V1 => "1.0.0",
             Serializer::V2 => "2.0.0",
         };
-        let address = format!("ws://{address}/socket/websocket?vsn={vsn}");
-        let (web_socket, _) = tungstenite::client::client(address, stream).expect("the upgrade succeeds");
-        Self { web_socket, serializer, next_ref: 1 }
+        let separator = if params.is_empty() { "" } else { "&" };
+        let address = format!("ws://{address}/socket/websocket?{params}{separator}vsn={vsn}");
+        match tungstenite::client::client(address, stream) {
+            Ok((web_socket, _)) => Ok(Self { web_socket, serializer, next_ref: 1 }),
+            Err(HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
+            Err(error) => panic!("the upgrade fails: {error}"),
+        }
     }
 
     /// Connects and joins a topic.
