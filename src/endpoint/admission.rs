@@ -217,7 +217,8 @@ impl Endpoint {
     ) {
         self.count_refusal(refusal);
         let transport = wanted.transport();
-        self.log_refusal(id, transport, refusal.reason(), now);
+        // The texts of an application are escaped, so that they stay on their line.
+        self.log_refusal(id, transport, &refusal.reason().escape_debug().to_string(), now);
         let retry = refusal.advice() == Advice::Retry;
         let polite = self.config.admission.as_ref().is_some_and(|admission| admission.polite_refusal);
         match wanted {
@@ -280,8 +281,6 @@ impl Endpoint {
         };
         match self.refusal_log.take(now) {
             Some(left_out) => {
-                // The texts of an application are quoted, so that they stay on their line.
-                let reason = reason.escape_debug();
                 info!(peer = ?peer, left_out, "{name} unauthorized: {reason}");
             }
             None => debug!(peer = ?peer, "{name} unauthorized"),

@@ -7,9 +7,12 @@ use tracing::debug;
 
 use super::Endpoint;
 use crate::auth::Identity;
+use crate::auth::connect::Transport;
+use crate::auth::origin::RequestOrigin;
 use crate::connection::{Accepted, Body, Bytes, ConnectionId, Entry, HandOver, State, Wanted, WebSocket};
 use crate::http::upgrade::{self, UpgradeError};
 use crate::http::{self, Framing, HeadError, HeadScanner, Method, Request, Response, Status};
+use crate::longpoll;
 use crate::phoenix::Serializer;
 use crate::prepared::WireForm;
 use crate::socket::Socket;
@@ -253,6 +256,9 @@ impl Endpoint {
         let keep_alive = request.keep_alive && !last && !self.draining && request.body == Framing::None;
         let next = if keep_alive { Next::Request } else { Next::Close };
         if let Some(mount) = self.mount(request.path) {
+            if !self.is_from_here(id, request, mount, now) {
+                return self.answer_foreign(id, request, mount, keep_alive);
+            }
             return match request.method {
                 _ if mount == Mount::LongPoll => self.answer_long_poll(id, request, keep_alive, now),
                 Method::Get => self.answer_upgrade(id, request, mount, keep_alive, now),
@@ -287,6 +293,42 @@ impl Endpoint {
         }
         let plain = self.config.plain.as_ref()?;
         (path == plain.0.strip_suffix('/').unwrap_or(&plain.0)).then_some(Mount::Plain)
+    }
+
+    /// Whether the page that a request comes from may connect (Phoenix: `check_origin`).
+    fn is_from_here(&mut self, id: ConnectionId, request: &Request<'_>, mount: Mount, now: Instant) -> bool {
+        let goes_to = RequestOrigin { host: request.headers.get("host"), secure: None };
+        let origins = Arc::clone(&self.config.origins);
+        let Err(error) = origins.check(request.headers.all("origin"), &goes_to) else { return true };
+        self.stats.origins_refused += 1;
+        let transport = if mount == Mount::LongPoll { Transport::LongPoll } else { Transport::WebSocket };
+        let origin = request.headers.get("origin").unwrap_or_default();
+        let reason = match origins.policy.suggestion(origin) {
+            Some(line) => format!("{error}; to let it in: {line}"),
+            None => error.to_string(),
+        };
+        self.log_refusal(id, transport, &reason, now);
+        false
+    }
+
+    /// Answers a request from a page that may not connect.
+    fn answer_foreign(
+        &mut self,
+        id: ConnectionId,
+        request: &Request<'_>,
+        mount: Mount,
+        keep_alive: bool,
+    ) -> Next {
+        if mount == Mount::LongPoll && request.method != Method::Head {
+            let mut bytes = Vec::new();
+            let status = longpoll::Status::Forbidden as u16;
+            longpoll::write_status(&mut bytes, Status::Ok, status, None, keep_alive);
+            self.queue_bytes(id.slot, bytes.into_boxed_slice().into());
+        } else {
+            let head_only = request.method == Method::Head;
+            self.respond(id, &Response::new(Status::Forbidden), keep_alive, head_only);
+        }
+        if keep_alive { Next::Request } else { Next::Close }
     }
 
     fn answer_wrong_method(

@@ -24,6 +24,7 @@ use std::time::Instant;
 use slab::Slab;
 
 use crate::auth::connect::ConnectRequest;
+use crate::auth::origin::{OriginCheck, OriginPolicy};
 use crate::broker::{Broker, Inbox};
 use crate::channel::{Action, Post, Router, SocketKey};
 use crate::connection::{Bytes, Connection, Entry, State};
@@ -56,12 +57,15 @@ pub struct Config {
     pub pages: Arc<[Page]>,
     /// A WebSocket without Phoenix on it: its path and its handler.
     pub plain: Option<(Arc<str>, Arc<dyn PlainSocket>)>,
+    /// From which pages clients of the socket may come.
+    pub origins: Arc<OriginCheck>,
     /// How clients of the socket are asked who they are. `None`: everybody may connect, and nobody is known.
     pub admission: Option<Admission>,
 }
 
 impl Config {
-    /// The channels of `router` at `/socket`, with default limits and no pages.
+    /// The channels of `router` at `/socket`, with default limits and no pages. Pages of this server's own origin
+    /// may connect, and clients that name none.
     #[must_use]
     pub fn new(router: Router) -> Self {
         Self {
@@ -70,6 +74,7 @@ impl Config {
             socket_path: "/socket".into(),
             pages: Arc::new([]),
             plain: None,
+            origins: Arc::new(OriginCheck { policy: OriginPolicy::Conn, require_origin: false }),
             admission: None,
         }
     }

@@ -14,6 +14,7 @@ mod frames;
 mod http;
 mod joining;
 mod lifetimes;
+mod origins;
 mod overload;
 mod pushing;
 mod slow_readers;
