@@ -9,6 +9,8 @@ mod connect;
 mod listener;
 mod shard;
 mod signals;
+#[cfg(feature = "accounts")]
+pub mod store;
 mod streams;
 
 use std::collections::VecDeque;
