@@ -3,6 +3,8 @@
 // Tests read files and start threads.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod accounts;
 mod corpus;
 mod endpoint;
 #[cfg(all(feature = "cli", target_os = "linux"))]
