@@ -166,6 +166,8 @@ limits! {
     connect_timeout: Duration = Duration::from_secs(10), least Duration::from_millis(250);
     /// Bytes of a token; a longer one is refused before it is decoded.
     token_bytes_max: usize = 8 * 1024, least 256;
+    /// Denied tokens and users kept until they run out; beyond it no further one is taken.
+    denials_max: usize = 100_000, least 1;
     /// Time the peer has to answer a close frame, and to end the connection after it.
     close_timeout: Duration = Duration::from_secs(5), least Duration::from_millis(250);
     /// Time a peer that has bytes waiting may go without taking any of them.

@@ -3,6 +3,7 @@
 
 pub mod connect;
 pub mod deny;
+pub mod gate;
 mod identity;
 pub mod origin;
 pub mod rights;

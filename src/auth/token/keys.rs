@@ -87,22 +87,11 @@ pub enum KeyError {
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => f.write_str("the secret is empty; `openssl rand -base64 48` makes a good one"),
-            Self::ShortSecret { bytes, bytes_min } => write!(
-                f,
-                "the secret has {bytes} bytes and needs {bytes_min} at least; `openssl rand -base64 48` makes a good one"
-            ),
-            Self::ExampleSecret => f.write_str(
-                "the secret is an example that everybody can look up; `openssl rand -base64 48` makes a good one",
-            ),
-            Self::MonotonousSecret => f.write_str(
-                "the secret is a few characters over and over; `openssl rand -base64 48` makes a good one",
-            ),
-            Self::KeyAsSecret(algorithm) => write!(
-                f,
-                "{algorithm} needs a secret that nobody else knows, and this is a key file; give its own algorithm \
-                 (RS256, ES256, EdDSA, ...) with it"
-            ),
+            Self::Empty
+            | Self::ShortSecret { .. }
+            | Self::ExampleSecret
+            | Self::MonotonousSecret
+            | Self::KeyAsSecret(_) => self.fmt_of_secret(f),
             Self::NeedsSecret(algorithm) => {
                 write!(f, "{algorithm} verifies with a secret and not with a PEM file")
             }
@@ -161,6 +150,30 @@ impl fmt::Display for KeyError {
             Self::NoJwks(what) => write!(f, "this is no JWK set: {what}"),
             Self::InJwks { at, error } => write!(f, "key {at} of the JWK set: {error}"),
             Self::JwkMember(name) => write!(f, "the member {name:?} is missing or wrong"),
+        }
+    }
+}
+
+impl KeyError {
+    fn fmt_of_secret(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the secret is empty; `openssl rand -base64 48` makes a good one"),
+            Self::ShortSecret { bytes, bytes_min } => write!(
+                f,
+                "the secret has {bytes} bytes and needs {bytes_min} at least; `openssl rand -base64 48` makes a good one"
+            ),
+            Self::ExampleSecret => f.write_str(
+                "the secret is an example that everybody can look up; `openssl rand -base64 48` makes a good one",
+            ),
+            Self::MonotonousSecret => f.write_str(
+                "the secret is a few characters over and over; `openssl rand -base64 48` makes a good one",
+            ),
+            Self::KeyAsSecret(algorithm) => write!(
+                f,
+                "{algorithm} needs a secret that nobody else knows, and this is a key file; give its own algorithm \
+                 (RS256, ES256, EdDSA, ...) with it"
+            ),
+            _ => Ok(()),
         }
     }
 }
