@@ -20,3 +20,4 @@ mod simulator;
 mod support;
 mod symptoms;
 mod tidy;
+mod users_room;
