@@ -10,10 +10,14 @@ mod http_body;
 mod http_head;
 #[path = "../../fuzz/checks/longpoll.rs"]
 mod longpoll;
+#[path = "../../fuzz/checks/origin.rs"]
+mod origin;
 #[path = "../../fuzz/checks/phoenix_v1.rs"]
 mod phoenix_v1;
 #[path = "../../fuzz/checks/phoenix_v2.rs"]
 mod phoenix_v2;
+#[path = "../../fuzz/checks/token.rs"]
+mod token;
 #[path = "../../fuzz/checks/ws_frames.rs"]
 mod ws_frames;
 
@@ -34,6 +38,8 @@ replay! {
     phoenix_v1_corpus_holds: phoenix_v1;
     phoenix_v2_corpus_holds: phoenix_v2;
     endpoint_corpus_holds: endpoint;
+    token_corpus_holds: token;
+    origin_corpus_holds: origin;
 }
 
 /// Runs `check` on every file of the target's corpus, and on every prefix of the small ones.
