@@ -76,6 +76,17 @@ fn guardians_tokens_are_understood() {
 }
 
 #[test]
+fn tokens_signed_by_other_programs_are_understood() {
+    let mut signed = include_str!("../../../tests/keys/tokens.txt").lines();
+    for algorithm in Algorithm::ALL {
+        let (name, token) = signed.next().unwrap().split_once(' ').unwrap();
+        assert_eq!(name, algorithm.name());
+        let claims = verifier(vec![key(algorithm, None)]).verify(token, NOW).map(|claims| claims.json);
+        assert_eq!(claims.as_deref(), Ok(GUARDIAN), "{algorithm}");
+    }
+}
+
+#[test]
 fn every_algorithm_verifies_what_it_has_signed_and_nothing_of_another() {
     for algorithm in Algorithm::ALL {
         let token = mint(&signing(algorithm), GUARDIAN).unwrap();
