@@ -46,6 +46,7 @@ mod prepared;
 pub mod server;
 mod socket;
 pub mod stats;
+mod suggest;
 pub mod testing;
 pub mod web;
 pub mod ws;

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use crate::suggest::nearest;
+
 /// What a limit's value is: a count, a number of bytes, or a time.
 pub trait Bound: Sized {
     /// Reads a value as a person writes it: `100`, `64KiB`, `10s`, `250ms`.
@@ -122,7 +124,8 @@ macro_rules! limits {
                         })?;
                     })*
                     _ => {
-                        return Err(LimitError::UnknownName { name: name.to_owned(), nearest: nearest(name) });
+                        let nearest = nearest(name, NAMES.iter().copied()).unwrap_or_default();
+                        return Err(LimitError::UnknownName { name: name.to_owned(), nearest });
                     }
                 }
                 Ok(())
@@ -226,26 +229,6 @@ limits! {
     accept_pause: Duration = Duration::from_millis(250), least Duration::from_millis(10);
     /// Time from the first signal to the end of the process at the latest.
     drain_timeout: Duration = Duration::from_secs(10), least Duration::from_secs(1);
-}
-
-/// The existing name with the least edit distance to `name`.
-fn nearest(name: &str) -> &'static str {
-    NAMES.iter().copied().min_by_key(|known| edit_distance(name, known)).unwrap_or_default()
-}
-
-/// Levenshtein distance in bytes; names are ASCII.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let substitution = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substitution.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

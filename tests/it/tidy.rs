@@ -25,6 +25,7 @@ const LAYERS: &[&[&str]] = &[
     &["auth"],
     &["http", "ws", "phoenix"],
     &["limits", "stats"],
+    &["suggest"],
 ];
 
 /// The modules that may touch sockets, clocks, threads, files and the process.
