@@ -10,7 +10,7 @@ use crate::suggest::nearest;
 
 /// What a limit's value is: a count, a number of bytes, or a time.
 pub trait Bound: Sized {
-    /// Reads a value as a person writes it: `100`, `64KiB`, `10s`, `250ms`.
+    /// Reads a value as a person writes it: `100`, `64KiB`, `10s`, `250ms`, `4w`.
     fn parse(text: &str) -> Option<Self>;
     /// Writes the value in the form that [`parse`](Bound::parse) reads.
     fn show(&self) -> String;
@@ -44,6 +44,8 @@ impl Bound for Duration {
             "" | "s" => 1_000,
             "m" | "min" => 60_000,
             "h" => 3_600_000,
+            "d" => 86_400_000,
+            "w" => 604_800_000,
             _ => return None,
         };
         number.checked_mul(millis).map(Self::from_millis)
@@ -242,6 +244,21 @@ mod tests {
         limits.set("idle_timeout", "1500ms").unwrap();
         assert_eq!(limits.frame_bytes_max, 128 * 1024);
         assert_eq!(limits.idle_timeout, Duration::from_millis(1500));
+    }
+
+    #[test]
+    fn times_have_units_from_milliseconds_to_weeks() {
+        let check =
+            |text, seconds| assert_eq!(Duration::parse(text), Some(Duration::from_secs(seconds)), "{text}");
+        check("1000ms", 1);
+        check("90", 90);
+        check("90s", 90);
+        check("2m", 120);
+        check("2min", 120);
+        check("3h", 10_800);
+        check("1d", 86_400);
+        check("4w", 2_419_200);
+        assert_eq!(Duration::parse("4y"), None);
     }
 
     #[test]
