@@ -32,6 +32,8 @@ pub mod broker;
 pub mod channel;
 #[cfg(feature = "cli")]
 pub mod cli;
+#[cfg(feature = "config")]
+pub mod config;
 mod connection;
 pub mod endpoint;
 pub mod fault;

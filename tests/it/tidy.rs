@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["main"],
     &["lib"],
     &["cli"],
+    &["config"],
     &["server"],
     &["testing", "notification", "web"],
     &["endpoint"],

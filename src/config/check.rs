@@ -1,0 +1,225 @@
+//! What settings must have to do with each other.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use super::load::Loader;
+use super::settings::is_host;
+use super::topics::{SUB, Shape, TopicRule};
+use super::{AccountSource, CheckOrigin, Place, Problem, Who};
+use crate::limits::Limits;
+
+/// The most that clocks may differ; beyond it a clock is wrong.
+const DRIFT_MAX: Duration = Duration::from_secs(60);
+
+/// Looks for contradictions in settings that are sound one by one.
+pub(super) fn check(loader: &mut Loader) {
+    addresses(loader);
+    demo(loader);
+    auth(loader);
+    accounts(loader);
+    topics(loader);
+}
+
+fn addresses(loader: &mut Loader) {
+    let path = &loader.settings.socket_path;
+    let is_segment = |segment: &str| {
+        !segment.is_empty()
+            && segment != "."
+            && segment != ".."
+            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    };
+    if !path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_segment)) {
+        let message = "expected a path such as \"/socket\": a slash and a name, of letters, digits and -._~";
+        loader.problem_at("socket_path", message);
+    }
+    match &loader.settings.host {
+        Some(host) if !is_host(host) => {
+            loader
+                .problem_at("host", "expected a host name such as \"example.com\", without scheme and port");
+        }
+        None if loader.settings.check_origin == CheckOrigin::Host => {
+            let message = "true compares origins with the server's own host name: give host as well";
+            loader.problem_at("check_origin", message);
+        }
+        _ => {}
+    }
+}
+
+/// Without a key everybody may write. That must be meant, and stay on this machine.
+fn demo(loader: &mut Loader) {
+    const KEYS: &str = "auth.secret_file, auth.jwks_file or [[auth.keys]]";
+    if !loader.settings.is_demo() {
+        if !loader.settings.demo_topics.is_empty() {
+            let message = "topics have rules where clients have tokens: give the pattern in [[topics]], with join \
+                           and push";
+            loader.problem_at("demo_topics", message);
+        }
+        return;
+    }
+    let of = |loader: &Loader, table: &str| {
+        let inner = format!("{table}.");
+        let mut keys = loader.places.keys();
+        keys.find(|key| **key == *table || key.starts_with(&inner) || key.starts_with(&format!("{table}[")))
+            .cloned()
+    };
+    let needs_key = ["auth", "accounts", "topics"].into_iter().find_map(|table| of(loader, table));
+    if let Some(key) = needs_key {
+        let message = format!(
+            "there is no key to tell who a client is, so that everybody might write: give {KEYS} (`hailer init` makes \
+             a secret)"
+        );
+        loader.problem_at(&key, message);
+        return;
+    }
+    let listen = loader.settings.listen;
+    if !listen.ip().to_canonical().is_loopback() {
+        let message = format!(
+            "{listen} can be reached from other machines, and without a key everybody who reaches it may write. Let \
+             `hailer init` write a configuration with a secret and start with --config hailer.toml, or listen on \
+             127.0.0.1"
+        );
+        // There is nothing wrong with the flag as such.
+        let place = loader.places.get("listen").filter(|place| !matches!(place, Place::Flag(_))).cloned();
+        loader.problem(place.unwrap_or(Place::Default), "listen", message);
+    }
+}
+
+fn auth(loader: &mut Loader) {
+    let auth = loader.settings.auth.clone();
+    if auth.allowed_drift > DRIFT_MAX {
+        loader.problem_at("auth.allowed_drift", "expected at most \"60s\": set the clock right instead");
+    }
+    if auth.socket_id.matches(SUB).count() != 1 {
+        loader.problem_at("auth.socket_id", "expected one {sub}, as in \"user_socket:{sub}\"");
+    }
+    let is_name =
+        |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if auth.token_param.is_empty() || !is_name(&auth.token_param) {
+        loader.problem_at("auth.token_param", "expected the name of a parameter, of letters, digits and -_.");
+    } else if auth.token_param == "vsn" {
+        loader.problem_at("auth.token_param", "the parameter \"vsn\" belongs to the protocol");
+    }
+    for (at, key) in auth.keys.iter().enumerate() {
+        let place = |name: &str| format!("auth.keys[{at}].{name}");
+        if key.secret.is_some() && !key.algorithm.is_hmac() {
+            loader.problem_at(&place("secret"), "this algorithm has a public key, in PEM: give file");
+        }
+        let is_same = |other: &super::AuthKey| key.kid.is_some() && other.kid == key.kid;
+        if auth.keys[..at].iter().any(is_same) {
+            loader.problem_at(&place("kid"), "another key has this kid already");
+        }
+    }
+}
+
+fn accounts(loader: &mut Loader) {
+    let accounts = loader.settings.accounts.clone();
+    let given: Vec<String> =
+        loader.places.keys().filter(|key| key.starts_with("accounts.")).cloned().collect();
+    match accounts.source {
+        None => {
+            if loader.places.contains_key("accounts") || !given.is_empty() {
+                let key = given.first().map_or("accounts", String::as_str);
+                loader.problem_at(
+                    key,
+                    "where are users looked up? Give accounts.source, \"store\" or \"postgres\"",
+                );
+            }
+        }
+        Some(AccountSource::Store) => {
+            if loader.settings.store.path.is_none() {
+                loader.problem_at("accounts.source", "\"store\" needs a database: give store.path");
+            }
+            for key in given
+                .iter()
+                .filter(|key| ["accounts.url", "accounts.url_file", "accounts.query"].contains(&&***key))
+            {
+                loader.problem_at(key, "this belongs to source = \"postgres\"");
+            }
+        }
+        Some(AccountSource::Postgres) => {
+            if accounts.url.is_none() {
+                let message = "\"postgres\" needs a database: give accounts.url_file, or HAILER_ACCOUNTS_URL";
+                loader.problem_at("accounts.source", message);
+            }
+            match &accounts.query {
+                None => loader.problem_at("accounts.source", "\"postgres\" needs accounts.query"),
+                Some(query) if !query.contains("$1") => {
+                    loader.problem_at("accounts.query", "expected a query with $1, the token's sub");
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    if accounts.deadline.is_zero() {
+        loader.problem_at("accounts.deadline", "expected more than no time");
+    }
+}
+
+fn topics(loader: &mut Loader) {
+    let topics = loader.settings.topics.clone();
+    for (at, rule) in topics.iter().enumerate() {
+        let key = |name: &str| format!("topics[{at}].{name}");
+        let shape = Shape::of(&rule.pattern);
+        let names_a_user = matches!(shape, Shape::User(..));
+        if rule.join == Who::Owner && !names_a_user {
+            loader.problem_at(
+                &key("join"),
+                "\"owner\" is the user whom {sub} names, and this pattern has none",
+            );
+        }
+        if !names_a_user && rule.push.iter().any(|right| right.by == Who::Owner) {
+            loader.problem_at(
+                &key("push"),
+                "\"owner\" is the user whom {sub} names, and this pattern has none",
+            );
+        }
+        if rule.auto_join && matches!(shape, Shape::Prefix(_)) {
+            loader.problem_at(
+                &key("auto_join"),
+                "a pattern with * names no topic that could be joined by itself",
+            );
+        }
+        if rule.auto_join && rule.join == Who::Nobody {
+            loader.problem_at(&key("auto_join"), "nobody may join these topics");
+        }
+        match topics[..at].iter().position(|earlier| earlier.covers(rule)) {
+            Some(earlier) if topics[earlier].pattern == rule.pattern => {
+                loader.problem_at(&key("pattern"), "another rule has this pattern already");
+            }
+            Some(earlier) => notice(
+                loader,
+                &key("pattern"),
+                format!(
+                    "this rule never holds: the earlier \"{}\" matches all its topics",
+                    topics[earlier].pattern
+                ),
+            ),
+            None => {}
+        }
+        bounds(loader, at, rule);
+    }
+}
+
+/// What a rule allows that the limits don't.
+fn bounds(loader: &mut Loader, at: usize, rule: &TopicRule) {
+    let Limits { topic_bytes_max, message_bytes_max, .. } = loader.settings.limits;
+    if rule.pattern.replace(SUB, "").trim_end_matches('*').len() > topic_bytes_max {
+        let message = format!("no topic is that long: limits.topic_bytes_max is {topic_bytes_max}");
+        notice(loader, &format!("topics[{at}].pattern"), message);
+    }
+    if rule.payload_bytes_max.is_some_and(|max| max > message_bytes_max) {
+        let message = format!("no payload is that large: limits.message_bytes_max is {message_bytes_max}");
+        notice(loader, &format!("topics[{at}].payload_bytes_max"), message);
+    }
+    if rule.join == Who::Nobody && !rule.push.is_empty() {
+        notice(loader, &format!("topics[{at}].push"), "nobody may join, so nobody can push".to_owned());
+    }
+}
+
+fn notice(loader: &mut Loader, key: &str, message: String) {
+    let place = loader.places.get(key).cloned().unwrap_or(Place::Default);
+    loader.notices.push(Problem { place, key: key.to_owned(), message });
+}
