@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+#[cfg(feature = "config")]
+#[path = "../../fuzz/checks/config.rs"]
+mod config;
 #[path = "../../fuzz/checks/endpoint.rs"]
 mod endpoint;
 #[path = "../../fuzz/checks/http_body.rs"]
@@ -40,6 +43,11 @@ replay! {
     endpoint_corpus_holds: endpoint;
     token_corpus_holds: token;
     origin_corpus_holds: origin;
+}
+
+#[cfg(feature = "config")]
+replay! {
+    config_corpus_holds: config;
 }
 
 /// Runs `check` on every file of the target's corpus, and on every prefix of the small ones.
