@@ -1,20 +1,27 @@
 //! The arguments.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::channel::TopicPattern;
+use crate::channel::{SlowReader, TopicPattern};
+use crate::config::{self, CheckOrigin, Flags};
 use crate::limits::{Bound, Limits};
 
 const EXAMPLES: &str = "\
 Examples:
-  hailer                                   the demo on http://127.0.0.1:4000
-  hailer serve --listen 0.0.0.0:8080       reachable from other machines
-  hailer serve --topic 'room:*'            any room besides room:lobby
+  hailer                                   the open demo on http://127.0.0.1:4000
+  hailer init                              writes hailer.toml with a fresh secret
+  hailer serve --config hailer.toml        only clients with a token
+  hailer serve --config hailer.toml --listen 0.0.0.0:8080
+                                           reachable from other machines
+  hailer serve --topic 'room:*'            the demo with any room besides room:lobby
   hailer serve --timeout 90s --shards 4
   hailer serve --limit message_bytes_max=1MiB --limit frame_bytes_max=1MiB
+  hailer token --config hailer.toml --sub alice --ttl 1h --claim staff=true
+  hailer check-config --config hailer.toml
   hailer limits                            every limit with its default";
 
 /// A live-notification server that speaks the Phoenix Channels protocol.
@@ -32,6 +39,12 @@ pub(super) enum Command {
     /// Runs the server (the default)
     #[command(after_help = EXAMPLES)]
     Serve(Serve),
+    /// Writes a commented configuration, and a fresh secret beside it
+    Init(Init),
+    /// Prints the configuration in force, and what is unwise about it
+    CheckConfig(ConfigFile),
+    /// Makes a token for development
+    Token(Token),
     /// Lists every limit with its default
     Limits,
     /// Prints the version
@@ -39,34 +52,85 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct ConfigFile {
+    /// The configuration file; without it there is none
+    #[arg(long, value_name = "FILE", env = config::FILE_VARIABLE, hide_env_values = true)]
+    pub(super) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// Address to listen on; port 0 takes any free port
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:4000", value_parser = parse_address)]
-    pub(super) listen: SocketAddr,
+    #[command(flatten)]
+    pub(super) file: ConfigFile,
+
+    /// Address to listen on; port 0 takes any free port [default: 127.0.0.1:4000]
+    #[arg(long, value_name = "IP:PORT", value_parser = parse_address)]
+    pub(super) listen: Option<SocketAddr>,
 
     /// Event loops, one thread each [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) shards: Option<u16>,
 
-    /// A topic that can be joined besides room:lobby: a name, or a prefix with * at its end; repeatable
+    /// A topic of the open demo besides room:lobby: a name, or a prefix with * at its end; repeatable
     #[arg(long = "topic", value_name = "PATTERN")]
     pub(super) topics: Vec<TopicPattern>,
 
-    /// Time without a byte from a client after which its WebSocket is closed
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_timeout)]
-    pub(super) timeout: Duration,
+    /// Time without a byte from a client after which its WebSocket is closed [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = parse_timeout)]
+    pub(super) timeout: Option<Duration>,
 
-    /// What becomes of a subscriber that falls behind a topic's log
-    #[arg(long, value_name = "POLICY", default_value = "close")]
-    pub(super) slow_readers: SlowReaders,
+    /// What becomes of a subscriber that falls behind a topic's log [default: close]
+    #[arg(long, value_name = "POLICY")]
+    pub(super) slow_readers: Option<SlowReaders>,
+
+    /// Which web pages may connect: conn, true, false, or origins with commas between them [default: conn]
+    #[arg(long, value_name = "ORIGINS", value_parser = CheckOrigin::parse)]
+    pub(super) check_origin: Option<CheckOrigin>,
 
     /// Sets a limit; repeatable (see `hailer limits`)
     #[arg(long = "limit", value_name = "NAME=VALUE", value_parser = parse_limit)]
     pub(super) limits: Vec<(String, String)>,
 
-    /// How much is logged to stderr
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    pub(super) log_level: LogLevel,
+    /// How much is logged to stderr [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub(super) log_level: Option<LogLevel>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    /// Where to write; the secret goes into a file beside it. What is there is left alone
+    #[arg(value_name = "FILE", default_value = "hailer.toml")]
+    pub(super) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Token {
+    #[command(flatten)]
+    pub(super) file: ConfigFile,
+
+    /// The user's id
+    #[arg(long, value_name = "USER")]
+    pub(super) sub: String,
+
+    /// How long the token is good, such as 30s, 1h, 4w
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_timeout)]
+    pub(super) ttl: Duration,
+
+    /// A further claim; JSON if it reads as such, else a text; repeatable
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = parse_claim)]
+    pub(super) claims: Vec<(String, serde_json::Value)>,
+
+    /// A private key in PEM to sign with, rather than the configured secret
+    #[arg(long, value_name = "FILE", requires = "algorithm")]
+    pub(super) key: Option<PathBuf>,
+
+    /// The algorithm of --key: RS256, PS256, ES256, EdDSA, …
+    #[arg(long, value_name = "NAME", requires = "key")]
+    pub(super) algorithm: Option<jsonwebtoken::Algorithm>,
+
+    /// The id of --key, for the token's header
+    #[arg(long, value_name = "ID", requires = "key")]
+    pub(super) kid: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -87,6 +151,32 @@ pub(super) enum LogLevel {
     Trace,
 }
 
+impl Serve {
+    /// What the command line says of settings.
+    pub(super) fn flags(self) -> Flags {
+        Flags {
+            listen: self.listen,
+            shards: self.shards,
+            topics: self.topics,
+            timeout: self.timeout,
+            slow_readers: self.slow_readers.map(|policy| match policy {
+                SlowReaders::Close => SlowReader::Close,
+                SlowReaders::Skip => SlowReader::Skip,
+            }),
+            limits: self.limits,
+            log_level: self.log_level.map(|level| match level {
+                LogLevel::Off => config::LogLevel::Off,
+                LogLevel::Error => config::LogLevel::Error,
+                LogLevel::Warn => config::LogLevel::Warn,
+                LogLevel::Info => config::LogLevel::Info,
+                LogLevel::Debug => config::LogLevel::Debug,
+                LogLevel::Trace => config::LogLevel::Trace,
+            }),
+            check_origin: self.check_origin,
+        }
+    }
+}
+
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
     let wrong = || "give IP:PORT, for example 127.0.0.1:4000, with a port from 0 to 65535".to_owned();
     text.to_socket_addrs().map_err(|_| wrong())?.next().ok_or_else(wrong)
@@ -103,6 +193,16 @@ fn parse_limit(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("give NAME=VALUE, for example message_bytes_max=1MiB")?;
     Limits::default().set(name, value).map_err(|error| error.to_string())?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// A value that is no JSON is a text, so that names need no quotes within quotes.
+fn parse_claim(text: &str) -> Result<(String, serde_json::Value), String> {
+    let (name, value) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or("give NAME=VALUE, for example staff=true")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok((name.to_owned(), value))
 }
 
 #[cfg(test)]
@@ -125,7 +225,7 @@ mod tests {
 
     #[test]
     fn wrong_values_are_usage_errors() {
-        let wrong: [&[&str]; 7] = [
+        let wrong: [&[&str]; 8] = [
             &["--listen", "127.0.0.1:99999"],
             &["--listen", "nonsense"],
             &["--shards", "0"],
@@ -133,6 +233,7 @@ mod tests {
             &["--timeout", "soon"],
             &["--limit", "frame_byte_max=1"],
             &["--log-level", "loud"],
+            &["--check-origin", "https://example.com/path"],
         ];
         for args in wrong {
             let error = Cli::try_parse_from(["hailer", "serve"].iter().chain(args)).unwrap_err();

@@ -2,18 +2,52 @@
 //!
 //! Exit codes: 0 done; 2 the arguments can't be understood; 1 anything else, with a sentence on stderr.
 
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod args;
+mod check;
+mod init;
 mod serve;
+mod token;
 
+use std::fmt;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::config::{self, ConfigError, FILE_VARIABLE, Flags, Inputs, Loaded};
 use crate::limits::Limits;
 use args::{Cli, Command};
+
+/// Why a command has failed, for stderr.
+struct Failure {
+    message: String,
+    /// Whether the command line is to blame.
+    usage: bool,
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self { message, usage: false }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self { message: error.to_string(), usage: error.is_of_flags() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, line) in self.message.lines().enumerate() {
+            write!(f, "{}hailer: {line}", if at == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
 
 /// Runs the program with the arguments of the process.
 #[must_use]
@@ -22,17 +56,55 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         None => serve::run(cli.serve),
         Some(Command::Serve(serve)) => serve::run(serve),
-        Some(Command::Version) => print(&format!("hailer {}\n", env!("CARGO_PKG_VERSION"))),
-        Some(Command::Limits) => print(&limits_text()),
+        Some(Command::Init(init)) => init::run(&init.file).map_err(Failure::from),
+        Some(Command::CheckConfig(file)) => check::run(file.config.as_deref()),
+        Some(Command::Token(token)) => token::run(token),
+        Some(Command::Version) => {
+            print(&format!("hailer {}\n", env!("CARGO_PKG_VERSION"))).map_err(Failure::from)
+        }
+        Some(Command::Limits) => print(&limits_text()).map_err(Failure::from),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
+        Err(failure) => {
             // There is nowhere left to say that stderr is closed.
-            let _ = writeln!(std::io::stderr(), "hailer: {message}");
-            ExitCode::FAILURE
+            let _ = writeln!(std::io::stderr(), "{failure}");
+            if failure.usage { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Reads the configuration from the file, the environment and the flags.
+fn load(file: Option<&Path>, flags: Flags) -> Result<Loaded, Failure> {
+    let text = file.map(read_text).transpose()?;
+    let environment = environment()?;
+    let read = |path: &Path| std::fs::read(path);
+    let inputs = Inputs { file: file.zip(text.as_deref()), environment: &environment, flags, read: &read };
+    Ok(config::load(&inputs)?)
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    let name = path.display();
+    let bytes = std::fs::read(path).map_err(|error| {
+        format!("can't read {name}: {error}. `hailer init {name}` writes a configuration")
+    })?;
+    // The error would hold the text.
+    String::from_utf8(bytes).map_err(|_| format!("{name} is not text (UTF-8)"))
+}
+
+/// The variables that may be settings.
+fn environment() -> Result<Vec<(String, String)>, String> {
+    let mut found = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with("HAILER_") && *name != FILE_VARIABLE)
+        else {
+            continue;
+        };
+        let value = value.into_string().map_err(|_| format!("{name}: the value is not text (UTF-8)"))?;
+        found.push((name.to_owned(), value));
+    }
+    found.sort();
+    Ok(found)
 }
 
 fn limits_text() -> String {

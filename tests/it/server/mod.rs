@@ -2,6 +2,7 @@
 
 mod budgets;
 mod closing;
+mod config;
 mod connecting;
 mod gaps;
 mod http;
