@@ -72,9 +72,21 @@ impl fmt::Display for Problem {
         }
         // A variable and a flag are named after their setting already.
         if !self.key.is_empty() && !matches!(self.place, Place::Variable(_) | Place::Flag(_)) {
-            write!(f, "{}: ", self.key)?;
+            write!(f, "{}: ", Visible(&self.key))?;
         }
-        f.write_str(&self.message)
+        Visible(&self.message).fmt(f)
+    }
+}
+
+/// A text without control characters: a name of the file may hold any, and be printed to a terminal.
+struct Visible<'a>(&'a str);
+
+impl fmt::Display for Visible<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|character| match character {
+            control if control.is_control() => write!(f, "{}", control.escape_default()),
+            other => write!(f, "{other}"),
+        })
     }
 }
 

@@ -63,6 +63,14 @@ fn an_unknown_name_is_answered_with_the_nearest_or_its_place() {
 }
 
 #[test]
+fn a_name_is_one_line_of_visible_text() {
+    check_error(
+        "\"a\\n\\u001b[31mé\" = 1\n",
+        "hailer.toml:1:1: a\\n\\u{1b}[31mé: there is no such setting; did you mean \"auth\"?",
+    );
+}
+
+#[test]
 fn a_value_of_another_kind_is_an_error() {
     check_error("auth = 1\n", "hailer.toml:1:8: auth: expected a table: [auth]");
     check_error(
