@@ -23,6 +23,7 @@
 mod algorithm;
 mod claims;
 mod jwks;
+mod key_error;
 mod keys;
 mod mint;
 mod pem;
@@ -36,7 +37,8 @@ mod tests;
 pub use algorithm::{Algorithm, AlgorithmError};
 pub use claims::{ALLOWED_DRIFT_MAX, ClaimRules, Claims};
 pub use jwks::{Jwks, SkippedKey, keys_of_jwks};
-pub use keys::{KEY_ID_BYTES_MAX, Key, KeyError};
+pub use key_error::KeyError;
+pub use keys::{KEY_ID_BYTES_MAX, Key};
 pub use mint::{GuardianClaims, MintError, SigningKey, mint};
 pub use verifier::{HEADER_BYTES_MAX, KEYS_WITHOUT_ID_MAX, Verifier};
 

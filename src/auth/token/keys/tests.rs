@@ -244,6 +244,13 @@ fn no_key_is_shown() {
 fn an_error_says_what_to_do() {
     let check = |error: KeyError, part: &str| assert!(error.to_string().contains(part), "{error}");
     check(KeyError::Empty, "openssl rand");
+    check(KeyError::ExampleSecret, "openssl rand");
+    check(KeyError::MonotonousSecret, "openssl rand");
+    check(KeyError::SeveralKeys, "its own file");
+    check(KeyError::UnsupportedKey, "Ed25519");
+    check(KeyError::RsaExponent, "exponent");
+    check(KeyError::NoPrivateKey, "BEGIN PRIVATE KEY");
+    check(KeyError::NoKeys, "no key");
     check(KeyError::PrivateKey, "openssl pkey -in private.pem -pubout");
     check(KeyError::Certificate, "openssl x509");
     check(KeyError::RsaBits(1024), "has 1024 bits");
