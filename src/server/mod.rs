@@ -5,6 +5,8 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+#[cfg(feature = "accounts")]
+pub mod accounts;
 mod connect;
 mod listener;
 mod shard;
