@@ -47,6 +47,8 @@ mod prepared;
 #[cfg(feature = "server")]
 pub mod server;
 mod socket;
+#[cfg(feature = "cli")]
+pub mod standalone;
 pub mod stats;
 mod suggest;
 pub mod testing;

@@ -15,7 +15,7 @@ use super::token::Claims;
 const NAME_BYTES_MAX: usize = 255;
 
 /// Which tokens are refused: those that fit all that is given, of a user or by their own id.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Denial {
     /// Those of this user (`sub`).
     pub subject: Option<String>,
@@ -118,6 +118,12 @@ impl DenyList {
     #[must_use]
     pub fn new(entries_max: usize) -> Self {
         Self { entries: HashMap::default(), entries_max }
+    }
+
+    /// The most denials that it takes.
+    #[must_use]
+    pub fn entries_max(&self) -> usize {
+        self.entries_max
     }
 
     /// The number of denials, those that have run out included.

@@ -135,6 +135,20 @@ fn identity(claims: &Claims, socket_id: &str, account: &str) -> Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::deny::Denial;
+    use crate::auth::token::{Algorithm, ClaimRules, Key};
+
+    #[test]
+    fn no_more_than_denials_max_are_denied() {
+        let limits = crate::limits::Limits { denials_max: 1, ..crate::limits::Limits::default() };
+        let key =
+            Key::hmac(Algorithm::HS512, b"Qm9yZWQgb2YgZXhhbXBsZSBzZWNyZXRzLCBhcmVuJ3QgeW91Pw", None).unwrap();
+        let gate =
+            TokenGate::new(Verifier::new(vec![key], ClaimRules::default()).unwrap(), limits.denials_max);
+        let mut denied = gate.denied.write().unwrap();
+        assert!(denied.insert(Denial::of_user("ada", 1, 9)).is_ok());
+        assert!(denied.insert(Denial::of_user("bob", 1, 9)).is_err());
+    }
 
     #[test]
     fn a_socket_id_names_its_user() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::auth::token::Algorithm;
 use crate::channel::{SlowReader, TopicPattern};
 use crate::config::{self, CheckOrigin, Flags};
 use crate::limits::{Bound, Limits};
@@ -126,7 +127,7 @@ pub(super) struct Token {
 
     /// The algorithm of --key: RS256, PS256, ES256, EdDSA, …
     #[arg(long, value_name = "NAME", requires = "key")]
-    pub(super) algorithm: Option<jsonwebtoken::Algorithm>,
+    pub(super) algorithm: Option<Algorithm>,
 
     /// The id of --key, for the token's header
     #[arg(long, value_name = "ID", requires = "key")]

@@ -6,10 +6,14 @@ use std::path::Path;
 
 use super::Failure;
 use crate::config::{Flags, exposed};
+use crate::standalone::verifier;
 
 /// Prints what is in force to stdout, and what is unwise to stderr.
 pub(super) fn run(file: Option<&Path>) -> Result<(), Failure> {
     let loaded = super::load(file, Flags::default())?;
+    let settings = &loaded.settings;
+    // A key that the server would not start with.
+    verifier(&settings.auth, &settings.limits).map_err(|error| error.to_string())?;
     super::print(&loaded.report())?;
     let mut warnings: Vec<String> = loaded.warnings().iter().map(ToString::to_string).collect();
     for path in loaded.secret_files(file) {
@@ -18,7 +22,7 @@ pub(super) fn run(file: Option<&Path>) -> Result<(), Failure> {
             warnings.extend(exposed(&path, metadata.permissions().mode()));
         }
     }
-    if loaded.settings.is_demo() {
+    if settings.is_demo() {
         warnings.push(
             "no [auth] is configured: this is the open demo, everyone who can reach it may write".to_owned(),
         );

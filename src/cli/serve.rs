@@ -2,31 +2,24 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use tracing::warn;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::Failure;
 use super::args::Serve;
-use crate::channel::{Channel, Router, TopicPattern};
-use crate::config::{LogLevel, Settings};
-use crate::endpoint::Config;
-use crate::notification::Notification;
-use crate::server::{Server, ServerConfig, StopSignals};
-use crate::web::PAGES;
-
-/// The topic of the demo page, always there.
-const LOBBY: &str = "room:lobby";
+use crate::config::LogLevel;
+use crate::server::StopSignals;
+use crate::standalone::Standalone;
 
 pub(super) fn run(mut serve: Serve) -> Result<(), Failure> {
     let file = serve.file.config.take();
     let loaded = super::load(file.as_deref(), serve.flags())?;
     let settings = &loaded.settings;
     log_to_stderr(settings.log_level);
-    let config = server_config(settings)?;
+    let standalone = Standalone::new(settings).map_err(|error| error.to_string())?;
     let signals = StopSignals::catch().map_err(|error| format!("can't catch signals: {error}"))?;
-    let server = Server::start(&config).map_err(|error| cannot_start(config.listen, &error))?;
+    let server = standalone.start().map_err(|error| cannot_start(settings.listen, &error))?;
     for notice in loaded.notices() {
         warn!("{notice}");
     }
@@ -35,29 +28,6 @@ pub(super) fn run(mut serve: Serve) -> Result<(), Failure> {
     }
     super::print(&format!("Listening on http://{} (Ctrl-C stops)\n", server.handle().local_addr()))?;
     signals.run(server).map_err(|error| Failure::from(format!("the server has failed: {error}")))
-}
-
-fn server_config(settings: &Settings) -> Result<ServerConfig, String> {
-    let limits = Arc::new(settings.limits.clone());
-    let endpoint = Config { limits, pages: Arc::new(PAGES), ..Config::new(router(settings)?) };
-    let mut config = ServerConfig { listen: settings.listen, ..ServerConfig::new(endpoint) };
-    if let Some(shards) = settings.shards {
-        config.shards = usize::from(shards);
-    }
-    Ok(config)
-}
-
-/// The topics of the open demo. Where clients have tokens, a topic without rights is open to nobody.
-fn router(settings: &Settings) -> Result<Router, String> {
-    let mut router = Router::new();
-    if settings.is_demo() {
-        let lobby = TopicPattern::parse(LOBBY).map_err(|error| error.to_string())?;
-        let channel: Arc<dyn Channel> = Arc::new(Notification);
-        for pattern in [lobby].into_iter().chain(settings.demo_topics.iter().cloned()) {
-            router = router.channel_with(pattern, Arc::clone(&channel), settings.slow_readers);
-        }
-    }
-    Ok(router)
 }
 
 fn log_to_stderr(level: LogLevel) {

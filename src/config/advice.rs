@@ -226,7 +226,7 @@ pub(super) fn secret_files(loaded: &Loaded, file: Option<&Path>) -> Vec<PathBuf>
     let own =
         in_file("auth.secret") || in_file("accounts.url") || keys.iter().any(|key| key.secret.is_some());
     let own = file.filter(|_| own).map(Path::to_owned);
-    let of_keys = keys.iter().filter(|key| key.algorithm.is_hmac()).filter_map(|key| key.file.clone());
+    let of_keys = keys.iter().filter(|key| key.algorithm.is_symmetric()).filter_map(|key| key.file.clone());
     // Nobody minds who reads public keys.
     let symmetric = settings.auth.jwks.as_ref().is_some_and(|jwks| jwks.expose().contains("\"oct\""));
     let jwks = settings.auth.jwks_file.clone().filter(|_| symmetric);

@@ -104,7 +104,7 @@ fn auth(loader: &mut Loader) {
     }
     for (at, key) in auth.keys.iter().enumerate() {
         let place = |name: &str| format!("auth.keys[{at}].{name}");
-        if key.secret.is_some() && !key.algorithm.is_hmac() {
+        if key.secret.is_some() && !key.algorithm.is_symmetric() {
             loader.problem_at(&place("secret"), "this algorithm has a public key, in PEM: give file");
         }
         let is_same = |other: &super::AuthKey| key.kid.is_some() && other.kid == key.kid;

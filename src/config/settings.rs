@@ -10,6 +10,8 @@ use super::table::table;
 use super::topics::TopicRule;
 use super::value::{Node, Setting, Wrong, list, quoted, words};
 use crate::auth::connect::Secret;
+use crate::auth::origin::OriginPattern;
+use crate::auth::token::Algorithm;
 use crate::channel::{SlowReader, TopicPattern};
 use crate::limits::Limits;
 
@@ -125,7 +127,7 @@ table! {
         kid: Option<String> = None, like "\"2026-11\"";
         /// The algorithm of the key: "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384",
         /// "PS512", "ES256", "ES384" or "EdDSA".
-        algorithm: KeyAlgorithm = KeyAlgorithm::Hs512, like "\"RS256\"";
+        algorithm: Algorithm = Algorithm::HS512, like "\"RS256\"";
         /// A file with the public key in PEM, or with the secret of an HS algorithm.
         file: Option<PathBuf> = None, like "\"public.pem\"";
         /// The secret of an HS algorithm.
@@ -213,38 +215,12 @@ pub enum SecretAlgorithm {
     Hs512,
 }
 
-/// The algorithm of one of `[[auth.keys]]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // The names are those of RFC 7518 and RFC 8037.
-pub enum KeyAlgorithm {
-    Hs256,
-    Hs384,
-    Hs512,
-    Rs256,
-    Rs384,
-    Rs512,
-    Ps256,
-    Ps384,
-    Ps512,
-    Es256,
-    Es384,
-    EdDsa,
-}
-
-impl KeyAlgorithm {
-    /// Whether the key is a secret that both sides share.
-    #[must_use]
-    pub fn is_hmac(self) -> bool {
-        matches!(self, Self::Hs256 | Self::Hs384 | Self::Hs512)
-    }
-}
-
-impl From<SecretAlgorithm> for KeyAlgorithm {
+impl From<SecretAlgorithm> for Algorithm {
     fn from(algorithm: SecretAlgorithm) -> Self {
         match algorithm {
-            SecretAlgorithm::Hs256 => Self::Hs256,
-            SecretAlgorithm::Hs384 => Self::Hs384,
-            SecretAlgorithm::Hs512 => Self::Hs512,
+            SecretAlgorithm::Hs256 => Self::HS256,
+            SecretAlgorithm::Hs384 => Self::HS384,
+            SecretAlgorithm::Hs512 => Self::HS512,
         }
     }
 }
@@ -294,20 +270,20 @@ words! {
         Hs384 = "HS384",
         Hs512 = "HS512",
     }
-    KeyAlgorithm: "\"HS256\", \"HS384\", \"HS512\", \"RS256\", \"RS384\", \"RS512\", \"PS256\", \"PS384\", \"PS512\", \
+    Algorithm: "\"HS256\", \"HS384\", \"HS512\", \"RS256\", \"RS384\", \"RS512\", \"PS256\", \"PS384\", \"PS512\", \
                    \"ES256\", \"ES384\" or \"EdDSA\"" {
-        Hs256 = "HS256",
-        Hs384 = "HS384",
-        Hs512 = "HS512",
-        Rs256 = "RS256",
-        Rs384 = "RS384",
-        Rs512 = "RS512",
-        Ps256 = "PS256",
-        Ps384 = "PS384",
-        Ps512 = "PS512",
-        Es256 = "ES256",
-        Es384 = "ES384",
-        EdDsa = "EdDSA",
+        HS256 = "HS256",
+        HS384 = "HS384",
+        HS512 = "HS512",
+        RS256 = "RS256",
+        RS384 = "RS384",
+        RS512 = "RS512",
+        PS256 = "PS256",
+        PS384 = "PS384",
+        PS512 = "PS512",
+        ES256 = "ES256",
+        ES384 = "ES384",
+        EdDSA = "EdDSA",
     }
     RefusalStyle: "\"phoenix\" or \"polite\"" {
         Phoenix = "phoenix",
@@ -347,32 +323,6 @@ impl CheckOrigin {
     }
 }
 
-/// Whether an entry of the list is an origin, or a pattern of them. What a browser sends as its origin has neither
-/// a path nor a user; `null` and `file://` are only met if they are listed by name.
-fn is_origin(entry: &str) -> bool {
-    if matches!(entry, "null" | "file://") {
-        return true;
-    }
-    let Some((scheme, rest)) = entry.split_once("//") else { return false };
-    let is_scheme = scheme.is_empty()
-        || scheme.strip_suffix(':').is_some_and(|name| {
-            name.starts_with(|first: char| first.is_ascii_alphabetic())
-                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
-        });
-    let rest = rest.strip_prefix("*.").unwrap_or(rest);
-    let bracketed = rest.strip_prefix('[').and_then(|inner| inner.split_once(']'));
-    let (host_is_good, port) = match bracketed {
-        Some((address, port)) => (address.parse::<std::net::Ipv6Addr>().is_ok(), port),
-        None => {
-            let at = rest.find(':').unwrap_or(rest.len());
-            (is_host(&rest[..at]), &rest[at..])
-        }
-    };
-    let port_is_good =
-        port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
-    is_scheme && host_is_good && port_is_good
-}
-
 /// Whether this is a host name or an IPv4 address, without a port.
 pub(super) fn is_host(text: &str) -> bool {
     let is_label = |label: &str| {
@@ -391,7 +341,7 @@ impl Setting for CheckOrigin {
             "false" => Some(Self::Off),
             "conn" => Some(Self::Conn),
             _ => Vec::<String>::from_text(text)
-                .filter(|entries| entries.iter().all(|entry| is_origin(entry)))
+                .filter(|entries| entries.iter().all(|entry| entry.parse::<OriginPattern>().is_ok()))
                 .map(Self::List),
         }
     }
@@ -403,7 +353,9 @@ impl Setting for CheckOrigin {
             DeValue::String(text) if text == "conn" => Ok(Self::Conn),
             _ => Vec::<String>::from_node(node)
                 .ok()
-                .filter(|entries| !entries.is_empty() && entries.iter().all(|entry| is_origin(entry)))
+                .filter(|entries| {
+                    !entries.is_empty() && entries.iter().all(|entry| entry.parse::<OriginPattern>().is_ok())
+                })
                 .map(Self::List)
                 .ok_or_else(Self::wrong),
         }

@@ -5,6 +5,7 @@ use super::load::{path, plain_settings, variable};
 use super::report::limit_rows;
 use super::*;
 use crate::auth::connect::Secret;
+use crate::auth::token::Algorithm;
 
 /// A secret that must be met nowhere but in the settings themselves.
 const MARK: &str = "marked-secret-0123456789";
@@ -129,7 +130,7 @@ fn a_whole_file_is_read() {
     assert_eq!(auth.expiry_warning, Duration::from_secs(4 * 604_800));
     assert_eq!((auth.refusal, auth.algorithm), (RefusalStyle::Polite, SecretAlgorithm::Hs256));
     let key = &auth.keys[0];
-    assert_eq!((key.kid.as_deref(), key.algorithm), (Some("2026-11"), KeyAlgorithm::Rs256));
+    assert_eq!((key.kid.as_deref(), key.algorithm), (Some("2026-11"), Algorithm::RS256));
     assert_eq!((key.text.expose(), auth.keys[1].text.expose()), (MARK, "another secret"));
     assert_eq!(settings.accounts.url.as_ref().map(Secret::expose), Some("postgres:///app"));
     let rule = &settings.topics[0];

@@ -8,6 +8,8 @@
 #[cfg(feature = "accounts")]
 pub mod accounts;
 mod connect;
+#[cfg(feature = "accounts")]
+pub mod denials;
 mod listener;
 mod shard;
 mod signals;
@@ -249,6 +251,14 @@ impl ServerHandle {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.collect(&self.ask())
+    }
+
+    /// Whether no shard runs any more.
+    #[cfg(feature = "accounts")]
+    fn has_ended(&self) -> bool {
+        self.remotes
+            .iter()
+            .all(|remote| remote.control.lock().unwrap_or_else(PoisonError::into_inner).is_none())
     }
 
     /// Asks every shard for its counters.

@@ -14,6 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["main"],
     &["lib"],
     &["cli"],
+    &["standalone"],
     &["config"],
     &["server"],
     &["testing", "notification", "web"],

@@ -101,7 +101,7 @@ impl Room {
     fn token(&self, number: usize, issued: UnixTime, expires: UnixTime) -> String {
         let claims = GuardianClaims {
             subject: &user(number),
-            issuer: "app",
+            issuer: Some("app"),
             audience: None,
             typ: "access",
             now: issued,

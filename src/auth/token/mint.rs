@@ -125,8 +125,8 @@ pub fn mint(key: &SigningKey, claims: &str) -> Result<String, MintError> {
 pub struct GuardianClaims<'a> {
     /// The user's id (`sub`).
     pub subject: &'a str,
-    /// The issuer (`iss`), and the audience (`aud`) as well unless there is another.
-    pub issuer: &'a str,
+    /// The issuer (`iss`), and the audience (`aud`) as well unless there is another. Guardian always writes one.
+    pub issuer: Option<&'a str>,
     /// The audience, where it is not the issuer.
     pub audience: Option<&'a str>,
     /// The type (`typ`): `access` as a rule.
@@ -144,16 +144,17 @@ impl GuardianClaims<'_> {
     #[must_use]
     pub fn to_json(&self, others: &Map<String, Value>) -> String {
         let mut claims = json!({
-            "aud": self.audience.unwrap_or(self.issuer),
             "exp": self.now.saturating_add(self.ttl),
             "iat": self.now,
-            "iss": self.issuer,
             "jti": self.token_id,
             "nbf": self.now.saturating_sub(1),
             "sub": self.subject,
             "typ": self.typ,
         });
         if let Some(claims) = claims.as_object_mut() {
+            let named = [("iss", self.issuer), ("aud", self.audience.or(self.issuer))];
+            claims
+                .extend(named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
             claims.extend(others.clone());
         }
         claims.to_string()

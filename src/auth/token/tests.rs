@@ -567,7 +567,7 @@ fn what_another_token_may_cure_comes_last() {
 fn minted_claims_are_guardians() {
     let claims = GuardianClaims {
         subject: "42",
-        issuer: "my_app",
+        issuer: Some("my_app"),
         audience: None,
         typ: "access",
         now: NOW,

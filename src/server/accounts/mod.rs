@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 use crate::auth::connect::Refusal;
+use crate::auth::gate;
 
 use lookups::{Answers, Lookups, Query, Work};
 pub use sqlite::StoreDirectory;
@@ -290,6 +291,14 @@ impl Accounts {
     #[must_use]
     pub fn stats(&self) -> AccountsStats {
         self.shared.lock().stats()
+    }
+}
+
+impl gate::Accounts for Accounts {
+    fn look_up(&self, user: &str, answer: Box<dyn FnOnce(Result<Arc<str>, Refusal>) + Send>) {
+        Self::look_up(self, user, move |found| {
+            answer(found.map(|account| Arc::from(&*account.details)).map_err(Refusal::from));
+        });
     }
 }
 

@@ -90,6 +90,17 @@ impl Store {
             .map_err(|error| self.failed(&error))
     }
 
+    /// The ids of the users who were disabled at this time or later, and are so still.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn users_disabled_since(&self, since: UnixTime) -> Result<Vec<String>, StoreError> {
+        self.connection
+            .prepare_cached("SELECT id FROM users WHERE disabled AND changed >= ?")
+            .and_then(|mut statement| statement.query_map([to_column(since)], |row| row.get(0))?.collect())
+            .map_err(|error| self.failed(&error))
+    }
+
     /// Keeps a user from connecting; `false` if there is none of this id.
     ///
     /// # Errors

@@ -1,0 +1,139 @@
+//! What other processes write into the store while the server runs: denied tokens, disabled users.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+
+use super::ServerHandle;
+use super::accounts::Accounts;
+use super::connect::unix_time;
+use super::store::{Store, StoreError};
+use crate::auth::UnixTime;
+use crate::auth::deny::{Denial, DenyList};
+
+/// How often it is asked whether something has been written. The question costs a read of a shared page.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A store whose denials are put into force.
+pub struct StoreWatch {
+    store: Store,
+    denied: Arc<RwLock<DenyList>>,
+    /// Where users are looked up, if it is in this store.
+    accounts: Option<Arc<Accounts>>,
+    /// What is in force already.
+    known: HashSet<Denial>,
+    /// When it was last asked whose accounts have been disabled.
+    looked: UnixTime,
+}
+
+impl StoreWatch {
+    /// Puts into force what the store holds.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn new(
+        store: Store,
+        denied: Arc<RwLock<DenyList>>,
+        accounts: Option<Arc<Accounts>>,
+    ) -> Result<Self, StoreError> {
+        let mut watch = Self { store, denied, accounts, known: HashSet::new(), looked: unix_time() };
+        // What is written from here on is a change.
+        watch.store.changed()?;
+        watch.read()?;
+        Ok(watch)
+    }
+
+    /// Reads the denials; those that were not in force.
+    fn read(&mut self) -> Result<Vec<Denial>, StoreError> {
+        let now = unix_time();
+        let stored: HashSet<Denial> =
+            self.store.denials(now)?.into_iter().map(|stored| stored.denial).collect();
+        let fresh: Vec<Denial> = stored.difference(&self.known).cloned().collect();
+        let mut list = self.denied.write().unwrap_or_else(PoisonError::into_inner);
+        if self.known.is_subset(&stored) {
+            for denial in &fresh {
+                if let Err(error) = list.insert(denial.clone()) {
+                    error!(%error, "a denial is not in force (denials_max)");
+                }
+            }
+        } else {
+            // One was taken back: the list is made anew.
+            let mut anew = DenyList::new(list.entries_max());
+            for denial in &stored {
+                if let Err(error) = anew.insert(denial.clone()) {
+                    error!(%error, "a denial is not in force (denials_max)");
+                }
+            }
+            *list = anew;
+        }
+        list.forget_expired(now);
+        drop(list);
+        self.known = stored;
+        Ok(fresh)
+    }
+
+    /// Starts the thread that watches the store and tells the server. It ends with the server.
+    ///
+    /// A client may be let in by a decision that was made before a denial, and connect behind it. So the live
+    /// sockets are told again until every decision of that time has come or timed out.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn start(mut self, server: ServerHandle, connect_timeout: Duration) -> io::Result<()> {
+        let thread = std::thread::Builder::new().name("hailer-store".to_owned());
+        thread.spawn(move || {
+            let mut recent: Vec<(Instant, Denial)> = Vec::new();
+            let mut failed = false;
+            while !server.has_ended() {
+                // Woken early or late, it looks once more or once less.
+                std::thread::park_timeout(INTERVAL);
+                match self.look() {
+                    Ok(fresh) => {
+                        failed = false;
+                        let until = Instant::now() + connect_timeout + INTERVAL;
+                        recent.extend(fresh.into_iter().map(|denial| (until, denial)));
+                    }
+                    Err(error) if !std::mem::replace(&mut failed, true) => {
+                        warn!(%error, "the store can't be read: what is denied from here on is not known");
+                    }
+                    Err(_) => {}
+                }
+                recent.retain(|(until, _)| *until > Instant::now());
+                if !recent.is_empty() {
+                    server.deny(&recent.iter().map(|(_, denial)| denial.clone()).collect());
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Looks whether something was written; the denials that were not in force.
+    fn look(&mut self) -> Result<Vec<Denial>, StoreError> {
+        if !self.store.changed()? {
+            return Ok(Vec::new());
+        }
+        let mut fresh = self.read()?;
+        if let Some(accounts) = &self.accounts {
+            accounts.invalidate_all();
+            // The second in which it was last asked is not over for those who write.
+            let now = unix_time();
+            let since = std::mem::replace(&mut self.looked, now);
+            for subject in self.store.users_disabled_since(since)? {
+                // That they don't come back is for the accounts to say.
+                fresh.push(Denial {
+                    subject: Some(subject),
+                    issued_before: None,
+                    token_id: None,
+                    until: now,
+                });
+            }
+        }
+        if !fresh.is_empty() {
+            info!(count = fresh.len(), "tokens are denied, or users disabled");
+        }
+        Ok(fresh)
+    }
+}

@@ -1,0 +1,201 @@
+//! The standalone server, made of settings: what `hailer serve` runs, for programs that embed it as well.
+//!
+//! ```no_run
+//! use hailer::config::{Inputs, load};
+//! use hailer::standalone::Standalone;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let text = std::fs::read_to_string("hailer.toml")?;
+//! let file = Some((std::path::Path::new("hailer.toml"), text.as_str()));
+//! let read = |path: &std::path::Path| std::fs::read(path);
+//! let settings = load(&Inputs { file, ..Inputs::new(&read) })?.settings;
+//! let running = Standalone::new(&settings)?.start()?;
+//! running.handle().disconnect("user_socket:42", true)?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod keys;
+mod rules;
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+
+use crate::auth::deny::DenyList;
+use crate::auth::gate::{self, SocketIdTemplate, TokenGate};
+use crate::auth::origin::{OriginCheck, OriginPattern, OriginPolicy};
+use crate::config::{AccountSource, CheckOrigin, RefusalStyle, Settings, WhenAway};
+use crate::endpoint::{Admission, Config};
+use crate::server::accounts::{self, Accounts, AccountsConfig, Directory, StoreDirectory};
+use crate::server::denials::StoreWatch;
+use crate::server::store::Store;
+use crate::server::{Server, ServerConfig};
+use crate::web::PAGES;
+
+pub(crate) use keys::signing_key;
+pub use keys::verifier;
+
+/// The pages that may connect to the open demo: its own, and those that are made on the same machine, whatever
+/// port they are served from.
+const DEMO_ORIGINS: [&str; 4] = ["conn", "//localhost", "//127.0.0.1", "//[::1]"];
+
+/// What stands in the way of a server with these settings, in a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingsError(String);
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SettingsError {}
+
+/// A server that is ready to start.
+pub struct Standalone {
+    config: ServerConfig,
+    /// The store, and what it has to keep up to date.
+    watch: Option<StoreWatch>,
+}
+
+impl Standalone {
+    /// Makes a server of the settings: reads keys, opens the store, starts the threads of the accounts.
+    ///
+    /// # Errors
+    /// A key is bad or weak, the store can't be opened, or the accounts can't be looked up as configured.
+    pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
+        let (router, auto_join) = rules::router(settings)?;
+        let mut endpoint = Config {
+            limits: Arc::new(settings.limits.clone()),
+            socket_path: settings.socket_path.as_str().into(),
+            pages: Arc::new(PAGES),
+            origins: Arc::new(origins(settings)?),
+            ..Config::new(router)
+        };
+        let mut watch = None;
+        if let Some(verifier) = verifier(&settings.auth, &settings.limits)? {
+            let mut gate = TokenGate::new(verifier, settings.limits.denials_max);
+            gate.anonymous = settings.auth.anonymous;
+            gate.socket_id = SocketIdTemplate::parse(&settings.auth.socket_id)
+                .map_err(|error| SettingsError(format!("auth.socket_id: {error}")))?;
+            let accounts = start_accounts(settings)?;
+            if let Some(path) = &settings.store.path {
+                let in_store =
+                    accounts.clone().filter(|_| settings.accounts.source == Some(AccountSource::Store));
+                watch = Some(open_store(path, &gate.denied, in_store)?);
+            }
+            gate.accounts = accounts.map(|accounts| accounts as Arc<dyn gate::Accounts>);
+            let auth = &settings.auth;
+            endpoint.admission = Some(Admission {
+                connect: Arc::new(gate),
+                token_param: auth.token_param.as_str().into(),
+                polite_refusal: auth.refusal == RefusalStyle::Polite,
+                expiry_warning: auth.expiry_warning,
+                expiry_grace: auth.expiry_grace,
+                auto_join: auto_join.into(),
+            });
+        }
+        let mut config = ServerConfig {
+            listen: settings.listen,
+            connect_threads: usize::from(settings.auth.threads),
+            ..ServerConfig::new(endpoint)
+        };
+        if let Some(shards) = settings.shards {
+            config.shards = usize::from(shards);
+        }
+        Ok(Self { config, watch })
+    }
+
+    /// Binds, and starts the shards.
+    ///
+    /// # Errors
+    /// As for [`Server::start`].
+    pub fn start(self) -> io::Result<Server> {
+        let server = Server::start(&self.config)?;
+        if let Some(watch) = self.watch {
+            watch.start(server.handle().clone(), self.config.endpoint.limits.connect_timeout)?;
+        }
+        Ok(server)
+    }
+}
+
+fn origins(settings: &Settings) -> Result<OriginCheck, SettingsError> {
+    let wrong =
+        |text: &str, error: &dyn fmt::Display| SettingsError(format!("check_origin, {text}: {error}"));
+    let list = |entries: &mut dyn Iterator<Item = &str>| {
+        let read = |text: &str| text.parse::<OriginPattern>().map_err(|error| wrong(text, &error));
+        entries.map(read).collect::<Result<_, _>>().map(OriginPolicy::List)
+    };
+    let policy = match &settings.check_origin {
+        CheckOrigin::Off => OriginPolicy::Off,
+        CheckOrigin::Conn if settings.is_demo() => list(&mut DEMO_ORIGINS.into_iter())?,
+        CheckOrigin::Conn => OriginPolicy::Conn,
+        CheckOrigin::Host => {
+            let host = settings.host.as_deref().unwrap_or_default();
+            OriginPolicy::Host(host.parse().map_err(|error| wrong(host, &error))?)
+        }
+        CheckOrigin::List(entries) => list(&mut entries.iter().map(String::as_str))?,
+    };
+    Ok(OriginCheck { policy, require_origin: settings.require_origin })
+}
+
+fn open_store(
+    path: &Path,
+    denied: &Arc<RwLock<DenyList>>,
+    accounts: Option<Arc<Accounts>>,
+) -> Result<StoreWatch, SettingsError> {
+    let failed = |error: &dyn fmt::Display| SettingsError(format!("store.path: {error}"));
+    let store = Store::open(path).map_err(|error| failed(&error))?;
+    StoreWatch::new(store, Arc::clone(denied), accounts).map_err(|error| failed(&error))
+}
+
+/// Starts the threads that look users up, if users are looked up.
+fn start_accounts(settings: &Settings) -> Result<Option<Arc<Accounts>>, SettingsError> {
+    let accounts = &settings.accounts;
+    let Some(source) = accounts.source else { return Ok(None) };
+    let config = AccountsConfig {
+        threads: usize::from(accounts.threads),
+        queue_max: accounts.queue_max,
+        deadline: accounts.deadline,
+        cache_lifetime: accounts.cache_lifetime,
+        cache_entries_max: accounts.cache_entries_max,
+        when_away: match accounts.when_away {
+            WhenAway::Refuse => accounts::WhenAway::Refuse,
+            WhenAway::Cached => accounts::WhenAway::Cached,
+        },
+    };
+    let started = match source {
+        AccountSource::Store => {
+            let path = settings.store.path.clone().unwrap_or_default();
+            Accounts::start(config, move || {
+                StoreDirectory::open(&path).map(|directory| Box::new(directory) as Box<dyn Directory>)
+            })
+        }
+        AccountSource::Postgres => postgres(settings, config)?,
+    };
+    started
+        .map(Some)
+        .map_err(|error| SettingsError(format!("can't start the threads of [accounts]: {error}")))
+}
+
+#[cfg(feature = "postgres")]
+fn postgres(settings: &Settings, config: AccountsConfig) -> Result<io::Result<Arc<Accounts>>, SettingsError> {
+    use crate::server::accounts::{PostgresConfig, PostgresDirectory};
+
+    let accounts = &settings.accounts;
+    let url = accounts.url.clone().unwrap_or_default();
+    let query = accounts.query.as_deref().unwrap_or_default();
+    let postgres = PostgresConfig::new(&url, query, accounts.deadline)
+        .map_err(|error| SettingsError(format!("[accounts]: {error}")))?;
+    Ok(Accounts::start(config, move || {
+        PostgresDirectory::open(&postgres).map(|directory| Box::new(directory) as Box<dyn Directory>)
+    }))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn postgres(_: &Settings, _: AccountsConfig) -> Result<io::Result<Arc<Accounts>>, SettingsError> {
+    let text = "accounts.source = \"postgres\" needs a program built with it: cargo build --release --features postgres";
+    Err(SettingsError(text.to_owned()))
+}

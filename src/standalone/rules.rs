@@ -1,0 +1,66 @@
+//! From `[[topics]]` to channels.
+
+use std::sync::Arc;
+
+use super::SettingsError;
+use crate::auth::rights::{self, Rights};
+use crate::channel::{Channel, Router, SlowReader, TopicPattern};
+use crate::config::{Settings, TopicRule, Who};
+use crate::notification::{Closed, Notification, Restricted, Rule};
+
+/// The topic of the demo page, always there.
+const LOBBY: &str = "room:lobby";
+
+/// The channels, and what sockets join by themselves.
+pub(super) fn router(settings: &Settings) -> Result<(Router, Vec<TopicPattern>), SettingsError> {
+    if settings.is_demo() {
+        return demo(settings).map(|router| (router, Vec::new()));
+    }
+    let (mut router, mut auto_join) = (Router::new(), Vec::new());
+    for rule in &settings.topics {
+        let pattern = pattern(&rule.pattern)?;
+        if rule.auto_join {
+            auto_join.push(pattern.clone());
+        }
+        let slow_readers = rule.slow_readers.unwrap_or(settings.slow_readers);
+        let channel = Arc::new(Restricted(restrict(rule, pattern.clone())));
+        router = router.channel_with(pattern, channel, slow_readers);
+    }
+    // A client is not to learn which topics there are.
+    let everything = pattern("*")?;
+    Ok((router.channel_with(everything, Arc::new(Closed), SlowReader::Close), auto_join))
+}
+
+fn demo(settings: &Settings) -> Result<Router, SettingsError> {
+    let channel: Arc<dyn Channel> = Arc::new(Notification);
+    let mut router = Router::new();
+    for pattern in [pattern(LOBBY)?].into_iter().chain(settings.demo_topics.iter().cloned()) {
+        router = router.channel_with(pattern, Arc::clone(&channel), settings.slow_readers);
+    }
+    Ok(router)
+}
+
+fn pattern(text: &str) -> Result<TopicPattern, SettingsError> {
+    TopicPattern::parse(text).map_err(|error| SettingsError(format!("[[topics]] {text}: {error}")))
+}
+
+fn restrict(rule: &TopicRule, pattern: TopicPattern) -> Rule {
+    let event = |name: &str| (name != "*").then(|| name.into());
+    let push = rule.push.iter().map(|right| (event(&right.event), who(&right.by)));
+    Rule {
+        pattern,
+        rights: Rights { join: who(&rule.join), push: push.collect() },
+        payload_bytes_max: rule.payload_bytes_max,
+        pushes_per_minute: rule.pushes_per_minute,
+    }
+}
+
+fn who(who: &Who) -> rights::Who {
+    match who {
+        Who::Anyone => rights::Who::Anyone,
+        Who::User => rights::Who::User,
+        Who::Owner => rights::Who::Owner,
+        Who::Nobody => rights::Who::Nobody,
+        Who::Claim { name, value } => rights::Who::Claim { name: name.as_str().into(), value: value.clone() },
+    }
+}
