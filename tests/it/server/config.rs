@@ -296,7 +296,8 @@ fn a_token_is_signed_with_another_key_on_request() {
     );
 
     let (code, _, stderr) = folder.run(&["token", "--sub", "a", "--key", "key.pem", "--algorithm", "RS256"]);
-    assert_eq!((code, &*stderr), (Some(1), "hailer: key.pem is no private key for RS256, in PEM\n"));
+    assert_eq!(code, Some(1));
+    assert!(stderr.starts_with("hailer: key.pem: this private key can't sign with RS256"), "{stderr}");
 }
 
 #[test]
