@@ -7,6 +7,8 @@
 
 mod cache;
 mod lookups;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -22,6 +24,8 @@ use tracing::{error, info, warn};
 use crate::auth::connect::Refusal;
 use crate::auth::gate;
 
+#[cfg(feature = "postgres")]
+pub use self::postgres::{PostgresConfig, PostgresDirectory};
 use lookups::{Answers, Lookups, Query, Work};
 pub use sqlite::StoreDirectory;
 

@@ -1,4 +1,9 @@
 //! The store, the accounts that are looked up, and the commands that change them.
 
+mod directory;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_server;
 mod store;
 mod support;
