@@ -168,9 +168,9 @@ impl Endpoint {
 
     /// Answers a request that waits for a decision. `serial` tells it from a later one of its connection.
     fn admit(&mut self, id: ConnectionId, serial: Option<u32>, verdict: Verdict, now: Instant) {
-        let Some(State::Http(http)) = self.connection(id).map(|connection| &mut connection.state) else {
-            return;
-        };
+        let Some(connection) = self.connection(id) else { return };
+        let half_closed = connection.half_closed;
+        let State::Http(http) = &mut connection.state else { return };
         let is_same =
             |connecting: &mut Box<Connecting>| serial.is_none_or(|serial| connecting.serial == serial);
         let Some(connecting) = http.connecting.take_if(is_same) else { return };
@@ -187,6 +187,8 @@ impl Endpoint {
                 self.begin_session(id, serializer, identity, peer, keep_alive, now);
                 self.after_poll(id, now);
             }
+            // Nothing can come from it any more.
+            Wanted::WebSocket(Ok(_)) if half_closed => self.free(id.slot, now),
             Wanted::WebSocket(Ok(accepted)) => {
                 let unread = self.begin_web_socket(id, serializer, &accepted, identity, now);
                 self.read_unread(id, unread, now);

@@ -242,8 +242,9 @@ impl Endpoint {
         let Some(connection) = self.connection(id) else { return };
         let waits = !connection.outbox.is_empty();
         connection.half_closed = true;
-        match &connection.state {
+        match &mut connection.state {
             State::Session(_) => {}
+            State::Http(http) if http.connecting.is_some() => http.keep_alive = false,
             // A client that has said all it wants to say may still read its answers.
             State::Http(_) | State::Finishing { .. } if waits => self.finish(id.slot, now),
             // The end may have been on its way when the answer to a poll was written. Then a reset comes, and

@@ -207,12 +207,27 @@ fn what_comes_behind_the_request_waits_for_the_decision() {
 
 #[test]
 fn a_client_that_goes_before_the_decision_leaves_nothing() {
+    for end in [TestServer::reset, TestServer::hang_up] {
+        let mut server = server();
+        let client = undecided(&mut server);
+        end(&mut server, client);
+        server.hold_connects(false);
+        assert!(server.is_gone(client));
+        assert_eq!((server.stats().connections, server.stats().web_sockets), (0, 0));
+    }
+}
+
+#[test]
+fn a_client_that_has_ended_its_side_is_still_told_the_decision() {
     let mut server = server();
-    let client = undecided(&mut server);
+    server.hold_connects(true);
+    let client = server.begin_connect(Serializer::V2, Credentials::default());
+    let poller = server.begin_long_poll(Serializer::V2, Credentials { query: "token=ada", headers: "" });
     server.hang_up(client);
-    assert!(server.is_gone(client));
+    server.hang_up(poller);
     server.hold_connects(false);
-    assert_eq!((server.stats().connections, server.stats().connects_granted), (0, 0));
+    assert!(server.finish_connect(client).unwrap_err().starts_with("HTTP/1.1 403 "));
+    assert_eq!(server.finish_long_poll(poller), Ok(()));
 }
 
 #[test]

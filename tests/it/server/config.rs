@@ -1,66 +1,21 @@
 //! The configuration as an operator meets it: `init`, `check-config`, `serve`, `token`.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Value, json};
 
-use crate::support::{Hailer, hailer};
+use super::folder::Folder;
+use crate::support::Hailer;
 
 /// A secret that must be met in no output. As long as HS512 wants it, and no word that anybody would refuse.
 const MARK: &str = "mW4rKd-7Qz1xT9vB3nLs8pYc2gHf6jRa0uEoXi5tDkNqZwVbMlJyPhGsCfUeAdTr4I6o8S2x1L9k7";
 
-/// A folder of a test's own, removed with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("config-{}-{number}", std::process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        std::fs::create_dir_all(&path).expect("a folder can be made");
-        Self(path)
-    }
-
-    fn write(&self, name: &str, text: &str, mode: u32) {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).expect("the folder can be written to");
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("the file is ours");
-    }
-
-    fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.0.join(name)).expect("the file is there")
-    }
-
-    fn mode(&self, name: &str) -> u32 {
-        let metadata = std::fs::metadata(self.0.join(name)).expect("the file is there");
-        metadata.permissions().mode() & 0o777
-    }
-
-    /// The program in this folder.
-    fn hailer(&self, args: &[&str]) -> Command {
-        let mut command = hailer(args);
-        command.current_dir(&self.0);
-        command
-    }
-
-    /// Runs it to its end: exit code, stdout, stderr.
-    fn run(&self, args: &[&str]) -> (Option<i32>, String, String) {
-        said(&self.hailer(args).output().expect("the program starts"))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What can't be removed lies in the build's own folder.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// Runs the program to its end: exit code, stdout, stderr.
+fn run(folder: &Folder, args: &[&str]) -> (Option<i32>, String, String) {
+    said(&folder.hailer(args).output().expect("the program starts"))
 }
 
 fn said(output: &Output) -> (Option<i32>, String, String) {
@@ -79,8 +34,8 @@ fn parts(token: &str) -> (Value, Value) {
 
 #[test]
 fn what_init_writes_is_checked_and_served() {
-    let folder = Folder::new();
-    let (code, stdout, stderr) = folder.run(&["init"]);
+    let folder = Folder::new("config");
+    let (code, stdout, stderr) = run(&folder, &["init"]);
     assert_eq!(code, Some(0), "{stderr}");
     for next in
         ["hailer serve --config hailer.toml", "hailer token --config hailer.toml --sub alice --ttl 1h"]
@@ -91,7 +46,7 @@ fn what_init_writes_is_checked_and_served() {
     let secret = folder.read("hailer.secret");
     assert_eq!(URL_SAFE_NO_PAD.decode(secret.trim_end()).expect("base64").len(), 64);
 
-    let (code, report, warnings) = folder.run(&["check-config", "--config", "hailer.toml"]);
+    let (code, report, warnings) = run(&folder, &["check-config", "--config", "hailer.toml"]);
     assert_eq!(code, Some(0), "{warnings}");
     assert!(report.contains("secret_file = \"hailer.secret\""), "{report}");
     assert!(!(stdout + &report + &warnings).contains(secret.trim_end()));
@@ -105,27 +60,27 @@ fn what_init_writes_is_checked_and_served() {
 #[test]
 fn init_leaves_alone_what_is_there() {
     for there in ["my.toml", "my.secret"] {
-        let folder = Folder::new();
+        let folder = Folder::new("config");
         folder.write(there, "mine", 0o600);
-        let (code, _, stderr) = folder.run(&["init", "my.toml"]);
+        let (code, _, stderr) = run(&folder, &["init", "my.toml"]);
         assert_eq!(code, Some(1));
         assert!(stderr.starts_with(&format!("hailer: {there} is there already")), "{stderr}");
         assert_eq!(folder.read(there), "mine");
         assert_eq!(std::fs::read_dir(&folder.0).expect("the folder is there").count(), 1);
     }
-    let folder = Folder::new();
-    let (code, _, stderr) = folder.run(&["init", "my.secret"]);
+    let folder = Folder::new("config");
+    let (code, _, stderr) = run(&folder, &["init", "my.secret"]);
     assert_eq!((code, &*stderr), (Some(1), "hailer: my.secret is no name for a configuration\n"));
-    let (code, _, stderr) = folder.run(&["init", "gone/hailer.toml"]);
+    let (code, _, stderr) = run(&folder, &["init", "gone/hailer.toml"]);
     assert_eq!(code, Some(1));
     assert!(stderr.starts_with("hailer: can't write gone/hailer.secret: "), "{stderr}");
 }
 
 #[test]
 fn the_secrets_of_two_inits_differ() {
-    let folder = Folder::new();
-    folder.run(&["init", "a.toml"]);
-    folder.run(&["init", "b.toml"]);
+    let folder = Folder::new("config");
+    run(&folder, &["init", "a.toml"]);
+    run(&folder, &["init", "b.toml"]);
     assert_ne!(folder.read("a.secret"), folder.read("b.secret"));
 }
 
@@ -139,7 +94,7 @@ fn without_a_configuration_it_is_the_open_demo_and_says_so() {
 
 #[test]
 fn the_open_demo_is_not_shown_to_other_machines() {
-    let folder = Folder::new();
+    let folder = Folder::new("config");
     let check = |mut command: Command| {
         let (code, stdout, stderr) = said(&command.output().expect("the program starts"));
         assert_eq!((code, &*stdout), (Some(1), ""));
@@ -158,10 +113,10 @@ fn the_open_demo_is_not_shown_to_other_machines() {
 
 #[test]
 fn a_wrong_configuration_is_told_with_its_places_and_nothing_starts() {
-    let folder = Folder::new();
+    let folder = Folder::new("config");
     folder.write("hailer.toml", "listn = 1\n[auth]\nsecret_file = \"gone\"\n", 0o600);
     for command in ["serve", "check-config"] {
-        let (code, stdout, stderr) = folder.run(&[command, "--config", "hailer.toml"]);
+        let (code, stdout, stderr) = run(&folder, &[command, "--config", "hailer.toml"]);
         assert_eq!((code, &*stdout), (Some(1), ""));
         assert_eq!(
             stderr,
@@ -169,27 +124,27 @@ fn a_wrong_configuration_is_told_with_its_places_and_nothing_starts() {
              hailer: hailer.toml:3:1: auth.secret_file: can't read gone: No such file or directory (os error 2)\n"
         );
     }
-    let (code, _, stderr) = folder.run(&["serve", "--config", "other.toml"]);
+    let (code, _, stderr) = run(&folder, &["serve", "--config", "other.toml"]);
     assert_eq!(code, Some(1));
     assert!(stderr.starts_with("hailer: can't read other.toml: No such file or directory"), "{stderr}");
     assert!(stderr.contains("hailer init other.toml"), "{stderr}");
     std::fs::write(folder.0.join("bytes.toml"), [0xff]).expect("the folder can be written to");
-    let (code, _, stderr) = folder.run(&["serve", "--config", "bytes.toml"]);
+    let (code, _, stderr) = run(&folder, &["serve", "--config", "bytes.toml"]);
     assert_eq!((code, &*stderr), (Some(1), "hailer: bytes.toml is not text (UTF-8)\n"));
 }
 
 #[test]
 fn topics_on_the_command_line_beside_a_key_are_a_usage_error() {
-    let folder = Folder::new();
-    folder.run(&["init"]);
-    let (code, _, stderr) = folder.run(&["serve", "--config", "hailer.toml", "--topic", "room:*"]);
+    let folder = Folder::new("config");
+    run(&folder, &["init"]);
+    let (code, _, stderr) = run(&folder, &["serve", "--config", "hailer.toml", "--topic", "room:*"]);
     assert_eq!(code, Some(2));
     assert!(stderr.starts_with("hailer: --topic: ") && stderr.contains("[[topics]]"), "{stderr}");
 }
 
 #[test]
 fn the_environment_names_the_file_and_goes_before_it() {
-    let folder = Folder::new();
+    let folder = Folder::new("config");
     folder.write("my.toml", "shards = 3\nlog_level = \"debug\"\n", 0o600);
     let mut command = folder.hailer(&["check-config"]);
     command.env("HAILER_CONFIG", "my.toml").env("HAILER_SHARDS", "2").env("HAILER_SHARD", "2");
@@ -211,7 +166,7 @@ fn the_environment_names_the_file_and_goes_before_it() {
 
 #[test]
 fn no_secret_is_in_what_check_config_says() {
-    let folder = Folder::new();
+    let folder = Folder::new("config");
     let rest = format!(
         "[accounts]\nsource = \"postgres\"\nquery = \"select $1\"\nurl = \"postgres://u:{MARK}@a/b\"\n"
     );
@@ -229,7 +184,7 @@ fn no_secret_is_in_what_check_config_says() {
         assert_eq!(found, Some(code), "{stderr}");
         assert!(!stdout.contains(MARK) && !stderr.contains(MARK), "{file}: {stdout}{stderr}");
     }
-    let (_, report, warnings) = folder.run(&["check-config", "--config", "file.toml"]);
+    let (_, report, warnings) = run(&folder, &["check-config", "--config", "file.toml"]);
     assert!(report.lines().any(|line| line.starts_with("secret = \"[hidden]\" ")), "{report}");
     assert!(
         warnings.contains("file.toml: it holds secrets, and others may read it (mode 0644)"),
@@ -245,14 +200,14 @@ fn no_secret_is_in_what_check_config_says() {
 
 #[test]
 fn a_token_has_guardians_claims_and_is_signed_with_the_configured_secret() {
-    let folder = Folder::new();
+    let folder = Folder::new("config");
     let text = "[auth]\nsecret_file = \"s\"\nissuer = [\"my_app\", \"old_app\"]\naudience = \"my_clients\"\n";
     folder.write("hailer.toml", text, 0o600);
     folder.write("s", &format!("{MARK}\n"), 0o600);
     let claims = ["--claim", "staff=true", "--claim", "name=Ada L", "--claim", "tags=[\"a\"]"];
     let args =
         [&["token", "--config", "hailer.toml", "--sub", "alice", "--ttl", "10m"][..], &claims].concat();
-    let (code, stdout, stderr) = folder.run(&args);
+    let (code, stdout, stderr) = run(&folder, &args);
     assert_eq!((code, &*stderr), (Some(0), ""));
     let token = stdout.strip_suffix('\n').expect("one line");
     let mut validation = Validation::new(Algorithm::HS512);
@@ -279,14 +234,14 @@ fn a_token_has_guardians_claims_and_is_signed_with_the_configured_secret() {
 
 #[test]
 fn a_token_is_signed_with_another_key_on_request() {
-    let folder = Folder::new();
+    let folder = Folder::new("config");
     // PKCS #8 around 32 bytes, which are an Ed25519 key whatever they are (RFC 8410, 7).
     let mut key = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".to_vec();
     key.extend([7; 32]);
     let pem = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", STANDARD.encode(key));
     folder.write("key.pem", &pem, 0o600);
     let args = ["token", "--sub", "alice", "--key", "key.pem", "--algorithm", "EdDSA", "--kid", "2026-11"];
-    let (code, token, stderr) = folder.run(&args);
+    let (code, token, stderr) = run(&folder, &args);
     assert_eq!((code, &*stderr), (Some(0), ""));
     let (header, claims) = parts(&token);
     assert_eq!(header, json!({ "alg": "EdDSA", "kid": "2026-11", "typ": "JWT" }));
@@ -295,19 +250,20 @@ fn a_token_is_signed_with_another_key_on_request() {
         (&json!("alice"), &json!("access"), None)
     );
 
-    let (code, _, stderr) = folder.run(&["token", "--sub", "a", "--key", "key.pem", "--algorithm", "RS256"]);
+    let (code, _, stderr) =
+        run(&folder, &["token", "--sub", "a", "--key", "key.pem", "--algorithm", "RS256"]);
     assert_eq!(code, Some(1));
     assert!(stderr.starts_with("hailer: key.pem: this private key can't sign with RS256"), "{stderr}");
 }
 
 #[test]
 fn a_key_of_several_signs_with_its_own_id() {
-    let folder = Folder::new();
+    let folder = Folder::new("config");
     let keys =
         "[[auth.keys]]\nkid = \"b\"\nalgorithm = \"HS384\"\nsecret_encoding = \"base64\"\nfile = \"s\"\n";
     folder.write("hailer.toml", keys, 0o600);
     folder.write("s", &STANDARD.encode(MARK), 0o600);
-    let (code, token, stderr) = folder.run(&["token", "--config", "hailer.toml", "--sub", "alice"]);
+    let (code, token, stderr) = run(&folder, &["token", "--config", "hailer.toml", "--sub", "alice"]);
     assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(parts(&token).0, json!({ "alg": "HS384", "kid": "b", "typ": "JWT" }));
     let key = DecodingKey::from_secret(MARK.as_bytes());
@@ -317,12 +273,12 @@ fn a_key_of_several_signs_with_its_own_id() {
 
 #[test]
 fn without_a_secret_there_is_no_token() {
-    let folder = Folder::new();
-    let (code, stdout, stderr) = folder.run(&["token", "--sub", "alice"]);
+    let folder = Folder::new("config");
+    let (code, stdout, stderr) = run(&folder, &["token", "--sub", "alice"]);
     assert_eq!((code, &*stdout), (Some(1), ""));
     assert!(stderr.contains("auth.secret_file") && stderr.contains("--key FILE"), "{stderr}");
     for wrong in [&["--ttl", "0s"][..], &["--claim", "staff"], &["--key", "k"], &["--algorithm", "none"]] {
-        let (code, _, _) = folder.run(&[&["token", "--sub", "alice"], wrong].concat());
+        let (code, _, _) = run(&folder, &[&["token", "--sub", "alice"], wrong].concat());
         assert_eq!(code, Some(2), "{wrong:?}");
     }
 }
