@@ -9,11 +9,14 @@ const GATHER_MS = 16;
 const find = (id) => document.getElementById(id);
 const [pill, state, transport, announcement] = ["pill", "state", "transport", "announcement"].map(find);
 const [connect, log, form, message, notice] = ["connect", "log", "form", "message", "notice"].map(find);
-const choice = find("choice");
+const [choice, tokenField] = ["choice", "token"].map(find);
 const timeFormat = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 /** What the page's address may ask for behind its #; nothing there leaves it to the page. */
 const TRANSPORTS = { "": new Automatic(), websocket: webSocket, longpoll: longPoll };
+
+/** Where a tab keeps its token: it is gone with the tab. */
+const TOKEN_KEY = "hailer:token";
 
 /** The transport that the address asks for, by its name in `TRANSPORTS`. */
 function wanted() {
@@ -21,8 +24,46 @@ function wanted() {
   return Object.hasOwn(TRANSPORTS, name) ? name : "";
 }
 
-const socket = new Socket("/socket", { transport: TRANSPORTS[wanted()] });
+/** Takes a token out of the address, `#token=…`, where it would stay for all to see; whether there was one. */
+function takeToken() {
+  if (!location.hash.startsWith("#token=")) return false;
+  sessionStorage.setItem(TOKEN_KEY, location.hash.slice("#token=".length));
+  history.replaceState(null, "", location.pathname + location.search);
+  return true;
+}
+
+takeToken();
+
+/** The parameters of each connection: the token, if there is one. */
+function params() {
+  const token = sessionStorage.getItem(TOKEN_KEY);
+  return token ? { token } : {};
+}
+
+/** The user that a token names. Whether that is true is for the server to say. */
+function userOf(token) {
+  try {
+    const bytes = Uint8Array.from(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
+    const { sub } = JSON.parse(new TextDecoder().decode(bytes));
+    return typeof sub === "string" ? sub : null;
+  } catch {
+    return null;
+  }
+}
+
+const socket = new Socket("/socket", { params, transport: TRANSPORTS[wanted()] });
 const room = socket.channel("room:lobby");
+/** The user's own topic, where there is a user. */
+let own = null;
+
+/** Joins the topic of the token's user, and leaves that of an earlier one. */
+function joinOwn() {
+  own?.leave();
+  const user = userOf(params().token ?? "");
+  own = user === null ? null : socket.channel(`user:${user}`);
+  own?.on("new_msg", (payload) => receive(payload?.body, { private: true }));
+  own?.join();
+}
 
 // The connection
 
@@ -60,6 +101,9 @@ function showConnection(retryMs = 0) {
   } else {
     showState("connecting", "Connecting…");
   }
+  if (socket.state === "waiting" && !wasJoined) {
+    notice.textContent = "The server can't be reached, or wants another token than it was given: set one below.";
+  }
 }
 
 socket.onstate = (_, { retryMs }) => showConnection(retryMs);
@@ -84,7 +128,21 @@ choice.addEventListener("change", () => {
   history.replaceState(null, "", choice.value ? `#${choice.value}` : location.pathname + location.search);
   socket.use(TRANSPORTS[choice.value]);
 });
+/** Connects as whom the tab's token names. */
+function useToken() {
+  tokenField.value = params().token ?? "";
+  notice.textContent = "";
+  joinOwn();
+  socket.disconnect();
+  socket.connect();
+}
+
+tokenField.addEventListener("change", () => {
+  sessionStorage.setItem(TOKEN_KEY, tokenField.value.trim());
+  useToken();
+});
 addEventListener("hashchange", () => {
+  if (takeToken()) useToken();
   choice.value = wanted();
   socket.use(TRANSPORTS[choice.value]);
 });
@@ -106,16 +164,16 @@ let gathering = null;
 /** Texts sent from here that have not come back yet: the room answers only what it refuses. */
 const unconfirmed = [];
 
-function receive(body) {
+function receive(body, origin = {}) {
   const text = typeof body === "string" ? body : JSON.stringify(body);
   const mine = unconfirmed.indexOf(text);
   if (mine !== -1) unconfirmed.splice(mine, 1);
-  arrived.push(line(text, new Date()));
+  arrived.push(line(text, new Date(), origin));
   if (arrived.length > MESSAGES_MAX) arrived.shift();
   gathering ??= setTimeout(showArrived, GATHER_MS);
 }
 
-function line(text, time) {
+function line(text, time, origin) {
   const stamp = document.createElement("time");
   stamp.dateTime = time.toISOString();
   stamp.textContent = timeFormat.format(time);
@@ -124,7 +182,14 @@ function line(text, time) {
   // The text of strangers: it is text and never becomes markup.
   body.textContent = text;
   const row = document.createElement("p");
-  row.append(stamp, " ", body);
+  row.append(stamp, " ");
+  if (origin.private) {
+    const mark = document.createElement("span");
+    mark.className = "private";
+    mark.textContent = "for you";
+    row.append(mark, " ");
+  }
+  row.append(body);
   return row;
 }
 
@@ -181,4 +246,4 @@ function showFailure(error, text) {
 }
 
 room.join();
-socket.connect();
+useToken();

@@ -72,8 +72,8 @@ export class Socket {
   #channels = new Map();
 
   /**
-   * `endpoint` is where the socket is mounted, for example "/socket". Options: `params` for the query,
-   * `transport`, `heartbeatMs` between heartbeats, `timeoutMs` for every answer, `firstMs` and `mostMs` as
+   * `endpoint` is where the socket is mounted, for example "/socket". Options: `params` for the query, or a
+   * function that gives them anew for each connection, `transport`, `heartbeatMs` between heartbeats, `timeoutMs` for every answer, `firstMs` and `mostMs` as
    * the ceilings of the first and the longest wait between tries, `random` as the source of jitter.
    */
   constructor(endpoint, options = {}) {
@@ -128,7 +128,8 @@ export class Socket {
     const { transport, params, timeoutMs } = this.#options;
     // An event of a connection that has been given up on concerns nobody.
     const ifCurrent = (handle) => (argument) => connection === this.#connection && handle(argument);
-    const connection = transport.open(this.#endpoint, params, {
+    const given = typeof params === "function" ? params() : params;
+    const connection = transport.open(this.#endpoint, given, {
       open: ifCurrent(() => this.#handleOpen()),
       message: ifCurrent((text) => this.#handleMessage(text)),
       close: ifCurrent((code) => this.#lose({ stay: code === CLOSE_NORMAL })),
