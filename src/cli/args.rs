@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::deny::Deny;
+use super::users::Users;
 use crate::auth::token::Algorithm;
 use crate::channel::{SlowReader, TopicPattern};
 use crate::config::{self, CheckOrigin, Flags};
@@ -46,6 +48,12 @@ pub(super) enum Command {
     CheckConfig(ConfigFile),
     /// Makes a token for development
     Token(Token),
+    /// Adds, lists and changes the users of the store
+    #[command(subcommand)]
+    Users(Users),
+    /// Denies tokens, and lists what is denied
+    #[command(subcommand)]
+    Deny(Deny),
     /// Lists every limit with its default
     Limits,
     /// Prints the version

@@ -6,9 +6,11 @@
 
 mod args;
 mod check;
+mod deny;
 mod init;
 mod serve;
 mod token;
+mod users;
 
 use std::fmt;
 use std::io::Write;
@@ -59,6 +61,8 @@ pub fn run() -> ExitCode {
         Some(Command::Init(init)) => init::run(&init.file).map_err(Failure::from),
         Some(Command::CheckConfig(file)) => check::run(file.config.as_deref()),
         Some(Command::Token(token)) => token::run(token),
+        Some(Command::Users(users)) => users::run(users).map_err(Failure::from),
+        Some(Command::Deny(deny)) => deny::run(deny).map_err(Failure::from),
         Some(Command::Version) => {
             print(&format!("hailer {}\n", env!("CARGO_PKG_VERSION"))).map_err(Failure::from)
         }
