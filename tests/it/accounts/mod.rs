@@ -1,5 +1,6 @@
 //! The store, the accounts that are looked up, and the commands that change them.
 
+mod commands;
 mod directory;
 #[cfg(feature = "postgres")]
 mod postgres;
