@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+use super::args::ConfigFile;
 use crate::auth::UnixTime;
+use crate::config::Flags;
 use crate::server::store::{Store, StoreError, StoreErrorKind, User};
 
 /// Users that are read from the store and printed at a time.
@@ -37,11 +39,11 @@ pub(super) enum Users {
     },
     /// Shows one user
     Show(OneUser),
-    /// Keeps a user from connecting; sockets that are open stay so
+    /// Keeps a user from connecting, and closes the sockets that are open
     Disable(OneUser),
     /// Lets a user connect again
     Enable(OneUser),
-    /// Removes a user
+    /// Removes a user; sockets that are open stay so, unless the user was disabled first
     Remove(OneUser),
 }
 
@@ -56,9 +58,11 @@ pub(super) struct OneUser {
 /// What every command has that reads or writes the store.
 #[derive(Debug, Args)]
 pub(super) struct StoreOptions {
-    /// The store
+    /// The store [default: that of the configuration]
     #[arg(long = "store", value_name = "PATH", env = "HAILER_STORE_PATH")]
-    path: PathBuf,
+    path: Option<PathBuf>,
+    #[command(flatten)]
+    file: ConfigFile,
     /// Prints JSON: one object on each line, times in seconds since 1970
     #[arg(long)]
     pub(super) json: bool,
@@ -67,12 +71,23 @@ pub(super) struct StoreOptions {
 impl StoreOptions {
     /// Opens the store; one that is missing is made.
     pub(super) fn make(&self) -> Result<Store, String> {
-        Store::open(&self.path).map_err(|error| error.to_string())
+        Store::open(self.path()?).map_err(|error| error.to_string())
+    }
+
+    /// Where the store is: as the command says, or else the configuration.
+    fn path(&self) -> Result<PathBuf, String> {
+        if let Some(path) = &self.path {
+            return Ok(path.clone());
+        }
+        let none = || "give --store PATH, or --config FILE with store.path in it".to_owned();
+        let file = self.file.config.as_deref().ok_or_else(none)?;
+        let loaded = super::load(Some(file), Flags::default()).map_err(|failure| failure.message)?;
+        loaded.settings.store.path.ok_or_else(none)
     }
 
     /// Opens the store, which has to be there: a mistyped path is not to become an empty store.
     pub(super) fn open(&self) -> Result<Store, String> {
-        Store::open_existing(&self.path).map_err(|error| match error.kind() {
+        Store::open_existing(self.path()?).map_err(|error| match error.kind() {
             StoreErrorKind::Missing => {
                 format!("{error}; `hailer users add` makes one, and so does `hailer deny add`")
             }

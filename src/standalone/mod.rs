@@ -21,9 +21,8 @@ mod rules;
 use std::fmt;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
-use crate::auth::deny::DenyList;
 use crate::auth::gate::{self, SocketIdTemplate, TokenGate};
 use crate::auth::origin::{OriginCheck, OriginPattern, OriginPolicy};
 use crate::config::{AccountSource, CheckOrigin, RefusalStyle, Settings, WhenAway};
@@ -80,11 +79,14 @@ impl Standalone {
             gate.anonymous = settings.auth.anonymous;
             gate.socket_id = SocketIdTemplate::parse(&settings.auth.socket_id)
                 .map_err(|error| SettingsError(format!("auth.socket_id: {error}")))?;
+            // The store is there before anybody is looked up in it.
+            let store = settings.store.path.as_deref().map(open_store).transpose()?;
             let accounts = start_accounts(settings)?;
-            if let Some(path) = &settings.store.path {
+            if let Some(store) = store {
                 let in_store =
                     accounts.clone().filter(|_| settings.accounts.source == Some(AccountSource::Store));
-                watch = Some(open_store(path, &gate.denied, in_store)?);
+                let started = StoreWatch::new(store, Arc::clone(&gate.denied), in_store);
+                watch = Some(started.map_err(|error| SettingsError(format!("store.path: {error}")))?);
             }
             gate.accounts = accounts.map(|accounts| accounts as Arc<dyn gate::Accounts>);
             let auth = &settings.auth;
@@ -141,14 +143,8 @@ fn origins(settings: &Settings) -> Result<OriginCheck, SettingsError> {
     Ok(OriginCheck { policy, require_origin: settings.require_origin })
 }
 
-fn open_store(
-    path: &Path,
-    denied: &Arc<RwLock<DenyList>>,
-    accounts: Option<Arc<Accounts>>,
-) -> Result<StoreWatch, SettingsError> {
-    let failed = |error: &dyn fmt::Display| SettingsError(format!("store.path: {error}"));
-    let store = Store::open(path).map_err(|error| failed(&error))?;
-    StoreWatch::new(store, Arc::clone(denied), accounts).map_err(|error| failed(&error))
+fn open_store(path: &Path) -> Result<Store, SettingsError> {
+    Store::open(path).map_err(|error| SettingsError(format!("store.path: {error}")))
 }
 
 /// Starts the threads that look users up, if users are looked up.

@@ -142,7 +142,7 @@ fn mistakes_are_told() {
     fails(&foreign, &["users", "add", "ada"], 1, "is no store");
     assert_eq!(fs::read(&foreign).unwrap(), b"mine");
     let output = hailer(&["users", "list"]).env_remove("HAILER_STORE_PATH").output().expect("it runs");
-    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("--store"));
 }
 

@@ -13,3 +13,4 @@ mod pressure;
 mod process;
 mod secrets;
 mod slow_readers;
+mod users;

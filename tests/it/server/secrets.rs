@@ -2,11 +2,11 @@
 
 use std::process::Stdio;
 
-use hailer::auth::token::{Algorithm, GuardianClaims, SigningKey, mint};
 use hailer::testing::upgrade_request;
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::folder::Folder;
+use super::users::unix_time;
 use crate::support::{Hailer, Peer};
 
 /// Marks that no output may hold, whole or in part: the shortest piece that is searched for is ten bytes long.
@@ -20,22 +20,7 @@ const JTI: &str = "M4rkedTokenId-3c2b1a6f5e4d";
 const URL: &str = "postgres://hailer:M4rkedPassword-2b1a6f5e4d3c@127.0.0.1:1/app";
 
 fn token(subject: &str, now: u64, ttl: u64) -> String {
-    let key = SigningKey::hmac(Algorithm::HS512, SECRET.as_bytes(), None).expect("it is a good secret");
-    let claims = GuardianClaims {
-        subject,
-        issuer: Some("app"),
-        audience: None,
-        typ: "access",
-        now,
-        ttl,
-        token_id: JTI,
-    };
-    mint(&key, &claims.to_json(&Map::new())).expect("it can be signed")
-}
-
-fn unix_time() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.expect("the clock stands after 1970").as_secs()
+    super::users::token(SECRET, subject, JTI, now, ttl)
 }
 
 /// Fails if the text holds a mark, or a part of a token.

@@ -1,0 +1,152 @@
+//! Users of the running program: known, disabled, denied, across restarts.
+
+use std::net::SocketAddr;
+
+use hailer::auth::token::{Algorithm, GuardianClaims, SigningKey, mint};
+use hailer::phoenix::Serializer;
+use serde_json::{Map, json};
+
+use super::folder::Folder;
+use crate::support::{Client, Hailer, eventually};
+
+const SECRET: &str = "vJ3tYq8Zs1LmXc6RbWf0KdNh5GaPoEu9TiVlMxBy2QzSjHkCrDgFe7OwIn4UpA-and-a-few-more";
+const CONFIG: &str = "\
+    [auth]\nsecret_file = \"secret\"\n\
+    [store]\npath = \"hailer.db\"\n\
+    [accounts]\nsource = \"store\"\ncache_lifetime = \"1h\"\n";
+
+pub(super) fn unix_time() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.expect("the clock stands after 1970").as_secs()
+}
+
+/// A token as Guardian makes it, of this secret.
+pub(super) fn token(secret: &str, subject: &str, token_id: &str, issued: u64, ttl: u64) -> String {
+    let key = SigningKey::hmac(Algorithm::HS512, secret.as_bytes(), None).expect("it is a good secret");
+    let claims = GuardianClaims {
+        subject,
+        issuer: Some("app"),
+        audience: None,
+        typ: "access",
+        now: issued,
+        ttl,
+        token_id,
+    };
+    mint(&key, &claims.to_json(&Map::new())).expect("it can be signed")
+}
+
+fn start(folder: &Folder) -> Hailer {
+    Hailer::run(folder.hailer(&["serve", "--config", "hailer.toml", "--listen", "127.0.0.1:0"]))
+}
+
+fn folder() -> Folder {
+    let folder = Folder::new("users");
+    folder.write("hailer.toml", CONFIG, 0o600);
+    folder.write("secret", SECRET, 0o600);
+    folder
+}
+
+/// Runs a command of the program that must succeed.
+#[track_caller]
+fn run(folder: &Folder, args: &[&str]) {
+    let output = folder.hailer(args).args(["--config", "hailer.toml"]).output().expect("the program starts");
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The status with which a user's connection is answered: 101 if it is good.
+fn status(address: SocketAddr, token: &str) -> u16 {
+    Client::try_connect(address, Serializer::V2, &format!("token={token}"))
+        .map_or_else(|status| status, |_| 101)
+}
+
+fn joined(address: SocketAddr, user: &str, token: &str) -> Client {
+    let connected = Client::try_connect(address, Serializer::V2, &format!("token={token}"));
+    let mut client = connected.expect("it may connect");
+    for topic in ["room:lobby", &format!("user:{user}")] {
+        assert_eq!(client.join(topic), json!({"status": "ok", "response": {}}));
+    }
+    client
+}
+
+#[test]
+fn only_users_of_the_store_connect_and_a_disabled_one_is_put_off_the_line() {
+    let folder = folder();
+    let hailer = start(&folder);
+    let (address, now) = (hailer.address(), unix_time());
+    let [ada, bob] = ["ada", "bob"].map(|user| token(SECRET, user, "1", now, 600));
+    assert_eq!(status(address, &ada), 403);
+    hailer.log_line("WebSocket unauthorized: unknown user");
+    run(&folder, &["users", "add", "ada", "--name", "Ada"]);
+    run(&folder, &["users", "add", "bob"]);
+    eventually("ada is known", || (status(address, &ada) == 101).then_some(()));
+    let mut tabs: Vec<_> = (0..3).map(|_| joined(address, "ada", &ada)).collect();
+    let mut other = joined(address, "bob", &bob);
+
+    run(&folder, &["users", "disable", "ada"]);
+    for tab in &mut tabs {
+        assert_eq!(tab.closed(), Some((4003, "access was withdrawn".to_owned())));
+    }
+    eventually("ada is refused", || (status(address, &ada) == 403).then_some(()));
+    hailer.log_line("WebSocket unauthorized: user disabled");
+    other.heartbeat();
+    run(&folder, &["users", "enable", "ada"]);
+    eventually("ada is back", || (status(address, &ada) == 101).then_some(()));
+}
+
+#[test]
+fn denied_tokens_are_refused_until_they_run_out_across_restarts() {
+    let folder = folder();
+    for user in ["ada", "bob", "eve"] {
+        run(&folder, &["users", "add", user]);
+    }
+    let mut hailer = start(&folder);
+    let (address, issued) = (hailer.address(), unix_time() - 5);
+    let [ada, bob, eve] = ["ada", "bob", "eve"].map(|user| token(SECRET, user, user, issued, 600));
+    let mut clients =
+        [("ada", &ada), ("bob", &bob), ("eve", &eve)].map(|(user, token)| joined(address, user, token));
+
+    run(&folder, &["deny", "add", "--sub", "ada", "--issued-before", "now"]);
+    run(&folder, &["deny", "add", "--jti", "bob"]);
+    for client in &mut clients[..2] {
+        assert_eq!(client.closed().map(|(code, _)| code), Some(4003));
+    }
+    clients[2].heartbeat();
+    assert_eq!((status(address, &ada), status(address, &bob), status(address, &eve)), (403, 403, 101));
+    hailer.log_line("WebSocket unauthorized: token denied");
+    // Whoever signs in again is welcome: the token is a later one.
+    let fresh = || token(SECRET, "ada", "ada", unix_time(), 600);
+    eventually("a fresh token is good", || (status(address, &fresh()) == 101).then_some(()));
+
+    drop(clients);
+    hailer.stop();
+    let hailer = start(&folder);
+    let address = hailer.address();
+    assert_eq!((status(address, &ada), status(address, &bob), status(address, &eve)), (403, 403, 101));
+    assert_eq!(status(address, &fresh()), 101);
+    run(&folder, &["deny", "remove", "2"]);
+    eventually("bob's token is let in again", || (status(address, &bob) == 101).then_some(()));
+}
+
+#[test]
+fn a_secret_that_is_no_secret_keeps_the_server_from_starting() {
+    for (secret, reason) in [
+        ("", "empty"),
+        ("short", "the secret has 5 bytes and needs"),
+        ("your-256-bit-secret-your-256-bit-secret", ""),
+        (
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "a few characters over and over",
+        ),
+    ] {
+        let folder = folder();
+        folder.write("secret", secret, 0o600);
+        for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["check-config"]] {
+            let mut args = command.to_vec();
+            args.extend(["--config", "hailer.toml"]);
+            let output = folder.hailer(&args).output().expect("the program starts");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{secret:?} {command:?}: {said}");
+            assert!(said.contains(reason), "{secret:?}: {said}");
+        }
+    }
+}
