@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use super::ServerHandle;
 use super::accounts::Accounts;
 use super::connect::unix_time;
-use super::store::{Store, StoreError};
+use super::store::{Store, StoreError, StoreErrorKind};
 use crate::auth::UnixTime;
 use crate::auth::deny::{Denial, DenyList};
 
@@ -112,8 +112,14 @@ impl StoreWatch {
 
     /// Looks whether something was written; the denials that were not in force.
     fn look(&mut self) -> Result<Vec<Denial>, StoreError> {
-        if !self.store.changed()? {
-            return Ok(Vec::new());
+        match self.store.changed() {
+            Ok(false) => return Ok(Vec::new()),
+            Ok(true) => {}
+            // Another file was put in its place: a backup, perhaps.
+            Err(error) if error.kind() == StoreErrorKind::Moved => {
+                self.store = Store::open_existing(self.store.path())?;
+            }
+            Err(error) => return Err(error),
         }
         let mut fresh = self.read()?;
         if let Some(accounts) = &self.accounts {
