@@ -13,22 +13,28 @@
 //! o          the endpoint is drained         k          closed connections are forgotten
 //! s0 2.0.0   opens a session on long-poll    q0 1       polls for the second session
 //! r0 1 text  posts lines (split at a "|") to the second session
+//! a          from the first line on: somebody decides who connects
+//! v ada 90   the oldest decision: ada may, until 90      i eve      the newest one, likewise; without a user: refused
+//! n 80       the wall clock is set               z ada      all of ada's sockets are disconnected, "Z": denied
 //! ```
 
 // A time to begin with can't be made from nothing; which one it is makes no difference.
 #![allow(clippy::disallowed_methods)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use hailer::auth::connect::{Answer, Connect, ConnectRequest, Refusal};
+use hailer::auth::deny::Denial;
+use hailer::auth::{Identity, IdentityParts, UnixTime};
 use hailer::broker::Broker;
 use hailer::channel::{
     Channel, ChannelError, Context, DeferredReply, Ended, JoinError, PayloadBuf, Router, SlowReader,
 };
-use hailer::endpoint::{Config, ConnectionId, Endpoint, Gone, Page, Sink};
+use hailer::endpoint::{Admission, Config, ConnectionId, Endpoint, Gone, Page, Sink, Ticket};
 use hailer::limits::Limits;
 use hailer::phoenix::Payload;
 use hailer::testing::{read_frames, upgrade_request, write_masked};
@@ -36,7 +42,7 @@ use serde_json::{Value, json};
 
 /// Whatever happens, nothing panics, what is sent is well-formed, and nothing is left at the end.
 pub(crate) fn check(data: &[u8]) {
-    let mut node = Node::new();
+    let mut node = Node::new(data.starts_with(b"a\n"));
     for line in data.split(|byte| *byte == b'\n').take(500) {
         node.run(line);
     }
@@ -139,12 +145,21 @@ struct Node {
     pieces: [usize; 3],
     /// The tokens of the sessions that were opened.
     tokens: Vec<String>,
+    /// Those about whom nobody has decided.
+    tickets: VecDeque<Ticket>,
+}
+
+/// Decisions are made by the lines.
+struct Undecided;
+
+impl Connect for Undecided {
+    fn connect(&self, _: ConnectRequest, _: UnixTime, _: Answer) {}
 }
 
 const PAGES: &[Page] = &[Page { path: "/", content_type: "text/plain", body: b"a page" }];
 
 impl Node {
-    fn new() -> Self {
+    fn new(admission: bool) -> Self {
         let mut limits = Limits::default();
         limits.head_bytes_max = 1024;
         limits.topic_log_bytes_max = 4096;
@@ -158,8 +173,16 @@ impl Node {
         let router = Router::new()
             .channel_with("s*".parse().expect("a pattern"), Arc::clone(&channel) as _, SlowReader::Skip)
             .channel_with("*".parse().expect("a pattern"), channel, SlowReader::Close);
+        limits.connects_waiting_max = 2;
+        let auto_join = Arc::new(["own:{sub}".parse().expect("a pattern"), "s".parse().expect("a pattern")]);
+        let admission = admission.then(|| Admission {
+            auto_join,
+            polite_refusal: true,
+            ..Admission::new(Arc::new(Undecided))
+        });
         let limits = Arc::new(limits);
-        let config = Config { limits: Arc::clone(&limits), pages: PAGES.into(), ..Config::new(router) };
+        let config =
+            Config { limits: Arc::clone(&limits), pages: PAGES.into(), admission, ..Config::new(router) };
         let broker = Broker::new(&limits, vec![Box::new(|| ())]);
         let now = Instant::now();
         let endpoint = Endpoint::new(config, &broker, 0, &[7; 32], now);
@@ -173,10 +196,16 @@ impl Node {
             connections: [None; 3],
             pieces: [usize::MAX; 3],
             tokens: Vec::new(),
+            tickets: VecDeque::new(),
         }
     }
 
     fn run(&mut self, line: &[u8]) {
+        self.obey(line);
+        self.tickets.extend(std::iter::from_fn(|| self.endpoint.poll_connect().map(|(ticket, _)| ticket)));
+    }
+
+    fn obey(&mut self, line: &[u8]) {
         let [op, rest @ ..] = line else { return };
         let (digit, rest) = match rest {
             [digit @ b'0'..=b'2', rest @ ..] => (usize::from(digit - b'0'), rest),
@@ -266,10 +295,40 @@ impl Node {
                 let replies = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
                 replies.into_iter().for_each(|reply| _ = reply.ok(PayloadBuf::empty()));
             }
+            b'v' => {
+                let ticket = self.tickets.pop_front();
+                self.decide(ticket, operand);
+            }
+            b'i' => {
+                let ticket = self.tickets.pop_back();
+                self.decide(ticket, operand);
+            }
+            b'n' => self.endpoint.set_unix_time(count.unwrap_or(0) as u64),
+            b'z' => {
+                let topic = format!("id:{}", String::from_utf8_lossy(operand));
+                let _ = self.broker.broadcast(&topic, "disconnect", PayloadBuf::empty());
+            }
+            b'Z' => {
+                let user = String::from_utf8_lossy(operand).into_owned();
+                self.broker.deny(&[Denial::of_user(user, u64::MAX - 1, u64::MAX)].into());
+            }
             b'o' => self.endpoint.drain(self.now),
             b'k' => self.forget_closed(),
             _ => {}
         }
+    }
+
+    fn decide(&mut self, ticket: Option<Ticket>, operand: &[u8]) {
+        let Some(ticket) = ticket else { return };
+        let text = String::from_utf8_lossy(operand);
+        let mut words = text.split_whitespace();
+        let verdict = words.next().ok_or(Refusal::UnknownUser).map(|user| {
+            let (socket_id, expires) =
+                (format!("id:{user}"), words.next().and_then(|word| word.parse().ok()));
+            let parts = IdentityParts { user, socket_id: &socket_id, expires, ..IdentityParts::default() };
+            Identity::new(parts)
+        });
+        self.endpoint.handle_verdict(ticket, verdict, self.now);
     }
 
     /// The connection that a digit stands for, accepted when it is first needed.
@@ -349,6 +408,10 @@ impl Node {
             self.forget_closed();
             let Some(due) = self.endpoint.poll_timeout() else { break };
             self.wait(due.saturating_duration_since(self.now));
+        }
+        // Decisions that come too late concern nobody.
+        for ticket in std::mem::take(&mut self.tickets) {
+            self.decide(Some(ticket), b"late");
         }
         let stats = self.endpoint.stats();
         assert!(self.endpoint.is_drained() && self.wire.0.is_empty());
