@@ -79,17 +79,10 @@ pub struct TokenGate {
 }
 
 impl TokenGate {
-    /// Lets in who brings a token that `verifier` finds good. At most `denials_max` tokens and users can be
-    /// denied.
+    /// Lets in who brings a token that `verifier` finds good and that is not `denied`.
     #[must_use]
-    pub fn new(verifier: Verifier, denials_max: usize) -> Self {
-        Self {
-            verifier,
-            denied: Arc::new(RwLock::new(DenyList::new(denials_max))),
-            accounts: None,
-            socket_id: SocketIdTemplate::default(),
-            anonymous: false,
-        }
+    pub fn new(verifier: Verifier, denied: Arc<RwLock<DenyList>>) -> Self {
+        Self { verifier, denied, accounts: None, socket_id: SocketIdTemplate::default(), anonymous: false }
     }
 
     fn check(&self, request: &ConnectRequest, now: UnixTime) -> Result<Claims, Refusal> {
@@ -135,20 +128,6 @@ fn identity(claims: &Claims, socket_id: &str, account: &str) -> Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::deny::Denial;
-    use crate::auth::token::{Algorithm, ClaimRules, Key};
-
-    #[test]
-    fn no_more_than_denials_max_are_denied() {
-        let limits = crate::limits::Limits { denials_max: 1, ..crate::limits::Limits::default() };
-        let key =
-            Key::hmac(Algorithm::HS512, b"Qm9yZWQgb2YgZXhhbXBsZSBzZWNyZXRzLCBhcmVuJ3QgeW91Pw", None).unwrap();
-        let gate =
-            TokenGate::new(Verifier::new(vec![key], ClaimRules::default()).unwrap(), limits.denials_max);
-        let mut denied = gate.denied.write().unwrap();
-        assert!(denied.insert(Denial::of_user("ada", 1, 9)).is_ok());
-        assert!(denied.insert(Denial::of_user("bob", 1, 9)).is_err());
-    }
 
     #[test]
     fn a_socket_id_names_its_user() {

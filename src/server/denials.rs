@@ -1,7 +1,9 @@
 //! What other processes write into the store while the server runs: denied tokens, disabled users.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -12,10 +14,67 @@ use super::accounts::Accounts;
 use super::connect::unix_time;
 use super::store::{Store, StoreError, StoreErrorKind};
 use crate::auth::UnixTime;
-use crate::auth::deny::{Denial, DenyList};
+use crate::auth::deny::{Denial, DenyError, DenyList};
 
 /// How often it is asked whether something has been written. The question costs a read of a shared page.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Denies tokens of a running server.
+#[derive(Clone)]
+pub struct Denials {
+    list: Arc<RwLock<DenyList>>,
+    path: Option<PathBuf>,
+}
+
+/// Why tokens could not be denied.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum DenialError {
+    /// As many are denied as may be (`denials_max`), or the denial names nobody.
+    Refused(DenyError),
+    /// The denial can't be written. It is in force nevertheless, until the server ends.
+    NotStored(StoreError),
+}
+
+impl fmt::Display for DenialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => error.fmt(f),
+            Self::NotStored(error) => write!(f, "the denial will be forgotten when the server ends: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for DenialError {}
+
+impl Denials {
+    /// At most `denials_max` denials, written into the store at `path` if there is one.
+    #[must_use]
+    pub fn new(denials_max: usize, path: Option<PathBuf>) -> Self {
+        Self { list: Arc::new(RwLock::new(DenyList::new(denials_max))), path }
+    }
+
+    /// The list that a [`TokenGate`](crate::auth::gate::TokenGate) asks.
+    #[must_use]
+    pub fn list(&self) -> Arc<RwLock<DenyList>> {
+        Arc::clone(&self.list)
+    }
+
+    /// Refuses tokens from here on, and closes their live sockets (code 4003). Blocks while the store is
+    /// written.
+    ///
+    /// # Errors
+    /// The denial is not in force, or is not stored.
+    pub fn deny(&self, denial: &Denial, server: &ServerHandle) -> Result<(), DenialError> {
+        let mut list = self.list.write().unwrap_or_else(PoisonError::into_inner);
+        list.insert(denial.clone()).map_err(DenialError::Refused)?;
+        drop(list);
+        server.deny(&[denial.clone()].into());
+        let Some(path) = &self.path else { return Ok(()) };
+        let stored = Store::open_existing(path).and_then(|mut store| store.deny(denial, unix_time()));
+        stored.map(drop).map_err(DenialError::NotStored)
+    }
+}
 
 /// A store whose denials are put into force.
 pub struct StoreWatch {

@@ -28,7 +28,7 @@ use crate::auth::origin::{OriginCheck, OriginPattern, OriginPolicy};
 use crate::config::{AccountSource, CheckOrigin, RefusalStyle, Settings, WhenAway};
 use crate::endpoint::{Admission, Config};
 use crate::server::accounts::{self, Accounts, AccountsConfig, Directory, StoreDirectory};
-use crate::server::denials::StoreWatch;
+use crate::server::denials::{Denials, StoreWatch};
 use crate::server::store::Store;
 use crate::server::{Server, ServerConfig};
 use crate::web::PAGES;
@@ -55,6 +55,7 @@ impl std::error::Error for SettingsError {}
 /// A server that is ready to start.
 pub struct Standalone {
     config: ServerConfig,
+    denials: Denials,
     /// The store, and what it has to keep up to date.
     watch: Option<StoreWatch>,
 }
@@ -74,8 +75,9 @@ impl Standalone {
             ..Config::new(router)
         };
         let mut watch = None;
+        let denials = Denials::new(settings.limits.denials_max, settings.store.path.clone());
         if let Some(verifier) = verifier(&settings.auth, &settings.limits)? {
-            let mut gate = TokenGate::new(verifier, settings.limits.denials_max);
+            let mut gate = TokenGate::new(verifier, denials.list());
             gate.anonymous = settings.auth.anonymous;
             gate.socket_id = SocketIdTemplate::parse(&settings.auth.socket_id)
                 .map_err(|error| SettingsError(format!("auth.socket_id: {error}")))?;
@@ -107,7 +109,13 @@ impl Standalone {
         if let Some(shards) = settings.shards {
             config.shards = usize::from(shards);
         }
-        Ok(Self { config, watch })
+        Ok(Self { config, denials, watch })
+    }
+
+    /// Where tokens are denied, to be kept beside the server that is [started](Self::start).
+    #[must_use]
+    pub fn denials(&self) -> Denials {
+        self.denials.clone()
     }
 
     /// Binds, and starts the shards.

@@ -73,8 +73,8 @@ impl Room {
         let router =
             Router::new().channel(own, Restricted(rule)).channel(LOBBY.parse().unwrap(), Notification);
         let keys = vec![Key::hmac(Algorithm::HS512, SECRET, None).unwrap()];
-        let gate = TokenGate::new(Verifier::new(keys, ClaimRules::default()).unwrap(), 1000);
-        let denied = Arc::clone(&gate.denied);
+        let denied = Arc::new(RwLock::new(DenyList::new(1000)));
+        let gate = TokenGate::new(Verifier::new(keys, ClaimRules::default()).unwrap(), Arc::clone(&denied));
         let admission =
             Some(Admission { expiry_grace: Duration::from_secs(GRACE), ..Admission::new(Arc::new(gate)) });
         let config = Config { limits: Arc::new(limits), admission, ..Config::new(router) };

@@ -4,6 +4,7 @@ mod budgets;
 mod closing;
 mod config;
 mod connecting;
+mod denials;
 mod folder;
 mod gaps;
 mod http;
