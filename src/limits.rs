@@ -165,7 +165,7 @@ limits! {
     fragments_max: usize = 1024, least 2;
     /// Time without a byte from the client after which a WebSocket is closed.
     idle_timeout: Duration = Duration::from_secs(60), least Duration::from_secs(1);
-    /// Clients of one shard about whose tokens it is not yet decided; beyond it one is refused.
+    /// Tokens of one shard's clients about which it is not yet decided; beyond it a client is refused.
     connects_waiting_max: usize = 100_000, least 1;
     /// Time from a request to the decision whether its client may connect; then it is refused.
     connect_timeout: Duration = Duration::from_secs(10), least Duration::from_millis(250);

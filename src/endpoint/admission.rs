@@ -104,14 +104,15 @@ impl LogBudget {
 
 impl Endpoint {
     /// A client about which somebody has to decide: its ticket, and what the decision depends on. To be called
-    /// until `None` after each batch of events; each ticket is given back to
-    /// [`handle_verdict`](Self::handle_verdict).
+    /// until `None` after each batch of events; each ticket has to be given back to
+    /// [`handle_verdict`](Self::handle_verdict), sooner or later.
     pub fn poll_connect(&mut self) -> Option<(Ticket, ConnectRequest)> {
         self.connects.pop_front()
     }
 
     /// The decision about a client. It may have gone meanwhile; then nothing happens.
     pub fn handle_verdict(&mut self, ticket: Ticket, verdict: Verdict, now: Instant) {
+        self.tickets_out -= 1;
         match ticket.renewal {
             Some(renewal) => self.renewed(ticket.id, &renewal, verdict, now),
             None => self.admit(ticket.id, Some(ticket.serial), verdict, now),
@@ -135,23 +136,28 @@ impl Endpoint {
         self.ticket_serial = self.ticket_serial.wrapping_add(1);
         let serial = self.ticket_serial;
         let connect_timeout = self.config.limits.connect_timeout;
-        let overloaded = self.waiting_connects >= self.config.limits.connects_waiting_max;
+        let overloaded = self.tickets_out >= self.config.limits.connects_waiting_max;
         let Some(State::Http(http)) = self.connection(id).map(|connection| &mut connection.state) else {
             return Next::Close;
         };
         http.keep_alive = keep_alive;
         http.connecting = Some(Box::new(Connecting { serial, serializer, wanted }));
         let peer = http.peer;
-        self.waiting_connects += 1;
         self.deadlines.set(id.slot, now, connect_timeout);
         if overloaded {
             // The verdict is looked at when this batch of bytes is done with, as any other is.
             self.refused_at_once.push((id, serial));
             return Next::Parked;
         }
-        let request = ConnectRequest { peer: Some(peer), ..asked };
-        self.connects.push_back((Ticket { id, serial, renewal: None }, request));
+        self.give_out(Ticket { id, serial, renewal: None }, ConnectRequest { peer: Some(peer), ..asked });
         Next::Parked
+    }
+
+    /// Hands a question to whoever decides. It is out until it is answered, even if nobody waits for the answer
+    /// any more: a client that asks and goes, again and again, is not to fill the queue.
+    pub(super) fn give_out(&mut self, ticket: Ticket, request: ConnectRequest) {
+        self.tickets_out += 1;
+        self.connects.push_back((ticket, request));
     }
 
     /// Refuses those for whom there was no room in the queue.
@@ -176,7 +182,6 @@ impl Endpoint {
         let Some(connecting) = http.connecting.take_if(is_same) else { return };
         let Connecting { serializer, wanted, .. } = *connecting;
         let (keep_alive, peer) = (http.keep_alive, http.peer);
-        self.waiting_connects -= 1;
         let identity = match verdict {
             Ok(identity) => Some(identity).filter(|identity| !identity.is_empty()).map(Arc::new),
             Err(refusal) => return self.turn_away(id, &refusal, wanted, keep_alive, now),
@@ -286,13 +291,6 @@ impl Endpoint {
                 info!(peer = ?peer, left_out, "{name} unauthorized: {reason}");
             }
             None => debug!(peer = ?peer, "{name} unauthorized"),
-        }
-    }
-
-    /// A client whose request has been decided about, or has gone, waits no longer.
-    pub(super) fn forget_connecting(&mut self, connecting: Option<&Connecting>) {
-        if connecting.is_some() {
-            self.waiting_connects -= 1;
         }
     }
 

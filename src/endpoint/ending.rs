@@ -203,7 +203,6 @@ impl Endpoint {
                 if let Some(connection) = self.by_slot(slot) {
                     connection.state = State::Finishing { answered: http.answered };
                 }
-                self.forget_connecting(http.connecting.as_deref());
                 self.unpark(id, http.parked, now);
             }
             State::Finishing { answered } | State::Lingering { answered } => {
@@ -238,7 +237,6 @@ impl Endpoint {
                 self.end_socket(id, session.socket, now);
             }
             State::Http(http) => {
-                self.forget_connecting(http.connecting.as_deref());
                 self.unpark(id, http.parked, now);
                 self.settle_answered(http.answered, id, whole);
             }

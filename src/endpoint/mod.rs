@@ -124,7 +124,7 @@ pub struct Endpoint {
     /// Those for whom there was no room in the queue.
     refused_at_once: Vec<(ConnectionId, u32)>,
     /// Decisions that have not come yet.
-    waiting_connects: usize,
+    tickets_out: usize,
     ticket_serial: u32,
     refusal_log: LogBudget,
     users: Users,
@@ -169,7 +169,7 @@ impl Endpoint {
             handed_over: VecDeque::new(),
             connects: VecDeque::new(),
             refused_at_once: Vec::new(),
-            waiting_connects: 0,
+            tickets_out: 0,
             ticket_serial: 0,
             refusal_log: LogBudget::default(),
             users: Users::default(),

@@ -289,7 +289,7 @@ impl Endpoint {
 
     /// A client gives a fresh token on a topic it has joined.
     pub(super) fn renew(&mut self, id: ConnectionId, topic: TopicId, message: &Message<'_>, now: Instant) {
-        let overloaded = self.waiting_connects >= self.config.limits.connects_waiting_max;
+        let overloaded = self.tickets_out >= self.config.limits.connects_waiting_max;
         let Some(connection) = self.connection(id) else { return };
         let transport = match &connection.state {
             State::WebSocket(_) => Transport::WebSocket,
@@ -306,12 +306,11 @@ impl Endpoint {
             Err(_) => "give {\"access_token\": token}",
             Ok(token) => {
                 socket.renewing = true;
-                self.waiting_connects += 1;
                 let renewal = Some(Renewal { join, message_ref: message.message_ref.map(RefBuf::from) });
                 let token = Some(Secret::new(token));
                 let request =
                     ConnectRequest { token, params: Vec::new(), transport, peer: None, renewal: true };
-                self.connects.push_back((Ticket { id, serial: 0, renewal }, request));
+                self.give_out(Ticket { id, serial: 0, renewal }, request);
                 return;
             }
         };
@@ -328,7 +327,6 @@ impl Endpoint {
 
     /// It is known what a client's fresh token is worth.
     pub(super) fn renewed(&mut self, id: ConnectionId, renewal: &Renewal, verdict: Verdict, now: Instant) {
-        self.waiting_connects -= 1;
         if !self.is_open(id) {
             return;
         }

@@ -283,6 +283,21 @@ fn more_undecided_clients_than_connects_waiting_max_are_refused() {
 }
 
 #[test]
+fn clients_that_ask_and_go_don_t_fill_the_queue() {
+    let mut server = with_limits(&[("connects_waiting_max", "2")]);
+    for _ in 0..2 {
+        let client = undecided(&mut server);
+        server.reset(client);
+    }
+    for form in FORMS {
+        assert!(try_connect(&mut server, form, "ada").is_err());
+    }
+    assert_eq!((server.stats().connects_overloaded, server.stats().connections), (4, 4));
+    server.hold_connects(false);
+    connect(&mut server, FORM, "ada");
+}
+
+#[test]
 fn a_server_that_stops_waits_for_no_decision() {
     let mut server = server();
     let client = undecided(&mut server);
