@@ -6,5 +6,7 @@ mod directory;
 mod postgres;
 #[cfg(feature = "postgres")]
 mod postgres_server;
+#[cfg(feature = "postgres")]
+mod served;
 mod store;
 mod support;

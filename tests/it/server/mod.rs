@@ -14,4 +14,4 @@ mod pressure;
 mod process;
 mod secrets;
 mod slow_readers;
-mod users;
+pub(crate) mod users;

@@ -15,13 +15,13 @@ const CONFIG: &str = "\
     [store]\npath = \"hailer.db\"\n\
     [accounts]\nsource = \"store\"\ncache_lifetime = \"1h\"\n";
 
-pub(super) fn unix_time() -> u64 {
+pub(crate) fn unix_time() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.expect("the clock stands after 1970").as_secs()
 }
 
 /// A token as Guardian makes it, of this secret.
-pub(super) fn token(secret: &str, subject: &str, token_id: &str, issued: u64, ttl: u64) -> String {
+pub(crate) fn token(secret: &str, subject: &str, token_id: &str, issued: u64, ttl: u64) -> String {
     let key = SigningKey::hmac(Algorithm::HS512, secret.as_bytes(), None).expect("it is a good secret");
     let claims = GuardianClaims {
         subject,
