@@ -5,6 +5,7 @@
 
 mod client;
 mod kernel;
+pub(crate) mod members;
 mod memory;
 pub(crate) mod peer;
 pub(crate) mod pollers;

@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{PATIENCE, eventually};
 
@@ -168,6 +169,17 @@ impl Hailer {
         // The program's name, in parentheses, may hold anything; user and system time are fields 14 and 15.
         let fields = stat.rsplit_once(')').expect("a name in parentheses").1.split_whitespace();
         fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    }
+
+    /// What the threads of the process have computed so far.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the process lives");
+        let nanos = |path: PathBuf| {
+            // A thread may have ended since.
+            let text = std::fs::read_to_string(path.join("schedstat")).unwrap_or_default();
+            text.split_whitespace().next().map_or(0, |nanos| nanos.parse().expect("a number"))
+        };
+        Duration::from_nanos(threads.map(|thread| nanos(thread.expect("it is listed").path())).sum())
     }
 
     /// Waits until the process has so many descriptors open.

@@ -275,7 +275,7 @@ impl Swarm {
 }
 
 /// Begins to connect, from the address that the kernel would choose or from another one of this machine.
-fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+pub(super) fn connect_from(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None)?;
     if source != Ipv4Addr::LOCALHOST {
         socket.bind(&SocketAddr::from((source, 0)).into())?;
