@@ -11,6 +11,8 @@ mod endpoint;
 mod load;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod load_longpoll;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod load_users;
 mod longpoll;
 mod mixed_room;
 #[cfg(all(feature = "cli", target_os = "linux"))]
