@@ -32,6 +32,7 @@ pub(super) type Answers = Vec<(Reply, Found)>;
 pub(super) struct Query {
     number: u64,
     pub(super) user: Arc<str>,
+    begun: Instant,
 }
 
 /// What a thread does next.
@@ -64,6 +65,10 @@ pub(super) struct Lookups {
     config: AccountsConfig,
     cache: Cache,
     under_way: HashMap<Arc<str>, Lookup>,
+    /// Queries under way that nobody waits for any more, by user: the last of each, unless the user has changed
+    /// or is looked up anew. With more look-ups than the threads can do, those that are begun have waited nearly as
+    /// long as they may, so that much of what is found comes too late; whoever comes back is served with it.
+    abandoned: HashMap<Arc<str>, u64>,
     /// Look-ups that no thread has taken, by number.
     queue: BTreeMap<u64, Arc<str>>,
     /// Everybody who waits. All wait equally long at most, so the first in order is the first in time.
@@ -86,6 +91,7 @@ impl Lookups {
             cache: Cache::new(config.cache_entries_max),
             config,
             under_way: HashMap::new(),
+            abandoned: HashMap::new(),
             queue: BTreeMap::new(),
             waiting: BTreeMap::new(),
             next_number: 0,
@@ -151,6 +157,7 @@ impl Lookups {
             let user: Arc<str> = user.into();
             let number = self.number();
             self.queue.insert(number, Arc::clone(&user));
+            self.abandoned.remove(&user);
             let lookup = Lookup { number, waiters: VecDeque::new(), started: false, again: false };
             self.under_way.insert(Arc::clone(&user), lookup);
             user
@@ -178,7 +185,7 @@ impl Lookups {
         }
         self.stats.queries += 1;
         self.check_invariants();
-        Work::Query(Query { number, user })
+        Work::Query(Query { number, user, begun: now })
     }
 
     /// A query has ended; `None` if the directory could not say. Whoever waits for it is answered.
@@ -194,6 +201,13 @@ impl Lookups {
         let Some(lookup) = self.under_way.get_mut(&query.user).filter(|one| one.number == query.number)
         else {
             // All who waited for it were answered.
+            if self.abandoned.get(&query.user) == Some(&query.number) {
+                self.abandoned.remove(&query.user);
+                if let Some(account) = found {
+                    // Nobody is left to be told.
+                    let _ = self.remember(&query.user, account, query.begun);
+                }
+            }
             return Answers::new();
         };
         if lookup.again && !self.away {
@@ -210,7 +224,8 @@ impl Lookups {
         self.answer_all(&query.user, &found)
     }
 
-    fn remember(&mut self, user: &Arc<str>, account: Option<Account>, now: Instant) -> Found {
+    /// Puts into the cache what was found, as old as `from` says.
+    fn remember(&mut self, user: &Arc<str>, account: Option<Account>, from: Instant) -> Found {
         let found = match account {
             None => Err(LookupError::Unknown),
             Some(Account { disabled: true, .. }) => Err(LookupError::Disabled),
@@ -220,7 +235,7 @@ impl Lookups {
             Ok(_) => self.config.cache_lifetime,
             Err(_) => self.config.cache_lifetime.min(REFUSALS_LIFETIME_MAX),
         };
-        self.cache.insert(user, found.clone(), now + lifetime);
+        self.cache.insert(user, found.clone(), from + lifetime);
         found
     }
 
@@ -264,6 +279,9 @@ impl Lookups {
                     // A query under way that nobody waits for may be one that never ends: the next look-up
                     // gets its own.
                     self.queue.remove(&lookup.number);
+                    if lookup.started && !lookup.again {
+                        self.abandoned.insert(Arc::clone(&waiter.user), lookup.number);
+                    }
                     self.under_way.remove(&waiter.user);
                 }
             }
@@ -318,6 +336,7 @@ impl Lookups {
     /// Forgets a user. Who waits for the user gets what a later query brings.
     pub(super) fn invalidate(&mut self, user: &str) {
         self.cache.remove(user);
+        self.abandoned.remove(user);
         if let Some(lookup) = self.under_way.get_mut(user) {
             lookup.again = lookup.started;
         }
@@ -326,6 +345,7 @@ impl Lookups {
     /// Forgets everybody.
     pub(super) fn invalidate_all(&mut self) {
         self.cache.clear();
+        self.abandoned.clear();
         for lookup in self.under_way.values_mut() {
             lookup.again = lookup.started;
         }
@@ -335,6 +355,7 @@ impl Lookups {
     pub(super) fn handle_stop(&mut self) -> Answers {
         self.stopped = true;
         self.under_way.clear();
+        self.abandoned.clear();
         self.queue.clear();
         let waiting = std::mem::take(&mut self.waiting);
         let found = Err(LookupError::Unavailable);

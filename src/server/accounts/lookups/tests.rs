@@ -211,6 +211,43 @@ fn a_query_that_nobody_waits_for_is_followed_by_another() {
 }
 
 #[test]
+fn an_answer_that_comes_too_late_serves_whoever_comes_back() {
+    let mut desk = Desk::new(|_| ());
+    desk.ask("ada");
+    desk.pass(5 * SECOND);
+    let query = desk.query();
+    desk.pass(5 * SECOND);
+    desk.check(&["ada=TimedOut"]);
+    desk.found(&query, good("1"));
+    desk.ask("ada");
+    desk.check(&["ada=1"]);
+    // It is as old as its query.
+    desk.pass(55 * SECOND - Duration::from_nanos(1));
+    desk.ask("ada");
+    desk.check(&["ada=1"]);
+    desk.pass(Duration::from_nanos(1));
+    desk.look_up("ada", good("2"));
+    desk.check(&["ada=2"]);
+}
+
+#[test]
+fn an_answer_that_comes_too_late_is_not_taken_after_a_change() {
+    for all in [false, true] {
+        let mut desk = Desk::new(|_| ());
+        desk.ask("ada");
+        let query = desk.query();
+        desk.pass(10 * SECOND);
+        match all {
+            true => desk.lookups.invalidate_all(),
+            false => desk.lookups.invalidate("ada"),
+        }
+        desk.found(&query, good("1"));
+        desk.look_up("ada", good("2"));
+        desk.check(&["ada=TimedOut", "ada=2"]);
+    }
+}
+
+#[test]
 fn whoever_asks_after_a_change_gets_no_answer_from_before() {
     for all in [false, true] {
         let mut desk = Desk::new(|_| ());
