@@ -32,7 +32,9 @@ pub struct IdentityParts<'a> {
 /// All texts lie in one block of memory: there is one of these for each connected user, idle or not.
 pub struct Identity {
     text: Box<str>,
-    /// Where the user, the socket id and the claims end in the text; the account ends with it.
+    /// Where the user begins. A socket's id that ends with it holds it as well.
+    user: u32,
+    /// Where the socket id, the user and the claims end in the text; the account ends with it.
     ends: [u32; 3],
     expires: Option<UnixTime>,
     assigns: Option<Arc<dyn Any + Send + Sync>>,
@@ -43,16 +45,19 @@ impl Identity {
     /// asked for.
     #[must_use]
     pub fn new(parts: IdentityParts<'_>) -> Self {
-        let mut text = String::new();
-        let mut ends = [0; 3];
-        for (at, part) in [parts.user, parts.socket_id, parts.claims, parts.account].into_iter().enumerate() {
-            text.push_str(part);
-            if let Some(end) = ends.get_mut(at) {
-                // Tokens and accounts are bounded far below this.
-                *end = u32::try_from(text.len()).unwrap_or(u32::MAX);
-            }
+        let IdentityParts { user, socket_id, claims, account, .. } = parts;
+        let apart = if socket_id.ends_with(user) { "" } else { user };
+        let text = [socket_id, apart, claims, account].concat().into_boxed_str();
+        // Tokens and accounts are bounded far below this.
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        let user_end = socket_id.len() + apart.len();
+        Self {
+            text,
+            user: place(user_end - user.len()),
+            ends: [socket_id.len(), user_end, user_end + claims.len()].map(place),
+            expires: parts.expires,
+            assigns: parts.assigns,
         }
-        Self { text: text.into_boxed_str(), ends, expires: parts.expires, assigns: parts.assigns }
     }
 
     fn part(&self, from: u32, to: usize) -> &str {
@@ -62,13 +67,13 @@ impl Identity {
     /// The user's id: the token's `sub`.
     #[must_use]
     pub fn user(&self) -> &str {
-        self.part(0, self.ends[0] as usize)
+        self.part(self.user, self.ends[1] as usize)
     }
 
     /// The socket's id; empty if it has none.
     #[must_use]
     pub fn socket_id(&self) -> &str {
-        self.part(self.ends[0], self.ends[1] as usize)
+        self.part(0, self.ends[0] as usize)
     }
 
     /// The token's claims as a JSON object.
@@ -144,6 +149,23 @@ mod tests {
         assert_eq!((identity.account(), identity.expires()), (r#"{"name":"Ada"}"#, Some(7)));
         assert_eq!((identity.assigned::<u32>(), identity.assigned::<u8>()), (Some(&42), None));
         assert_eq!(format!("{identity:?}"), r#"Identity { user: "ada", .. }"#);
+    }
+
+    #[test]
+    fn the_user_and_the_socket_id_are_told_apart_wherever_they_lie() {
+        for (user, socket_id) in [
+            ("ada", "user_socket:ada"),
+            ("ada", "u/ada/s"),
+            ("ada", "ada"),
+            ("ada", ""),
+            ("", "u"),
+            ("ada", "da"),
+        ] {
+            let parts = IdentityParts { user, socket_id, claims: "{}", account: "{}", ..Default::default() };
+            let identity = Identity::new(parts);
+            assert_eq!((identity.user(), identity.socket_id()), (user, socket_id));
+            assert_eq!((identity.claims(), identity.account()), ("{}", "{}"));
+        }
     }
 
     #[test]
