@@ -4,6 +4,9 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join as joinPaths } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createInterface } from "node:readline";
 // Comes before phoenix.js, which looks for a browser as it loads.
@@ -64,20 +67,33 @@ export class Inbox {
 // Server processes
 
 const built = (path) => fileURLToPath(new URL(`../../target/debug/${path}`, import.meta.url));
+const given = (shards) => (shards === undefined ? [] : [`${shards}`]);
 const PROGRAMS = {
-  hailer: (address, { shards, limits = {} }) => [
+  hailer: (address, { shards, limits = {} }, config) => [
     process.env.HAILER_BIN ?? built("hailer"),
     [
       ...["serve", "--listen", address],
-      ...(shards === undefined ? [] : ["--shards", `${shards}`]),
+      ...(config === undefined ? [] : ["--config", config]),
+      ...given(shards).flatMap((shards) => ["--shards", shards]),
       ...Object.entries(limits).flatMap(([name, value]) => ["--limit", `${name}=${value}`]),
     ],
   ],
   customChannel: (address, { shards }) => [
     process.env.HAILER_EXAMPLE_BIN ?? built("examples/custom_channel"),
-    [address, ...(shards === undefined ? [] : [`${shards}`])],
+    [address, ...given(shards)],
+  ],
+  embedded: (address, { shards }, config) => [
+    process.env.HAILER_EMBEDDED_BIN ?? built("examples/embedded"),
+    [config, address, ...given(shards)],
   ],
 };
+
+/** What no server may ever print; every server is looked through for it when it has ended. */
+export const SECRETS = new Set();
+
+/** The variables of this process that are no settings of a server. */
+const environment = () =>
+  Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("HAILER_")));
 
 const running = new Set();
 process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
@@ -87,15 +103,22 @@ export class Server {
   #program;
   #options;
   #child = null;
-  #stderr = "";
+  #output = "";
+  #folder;
+  /** The lines of its stderr. */
+  log = new Inbox();
 
   constructor(program, options) {
     this.#program = program;
     this.#options = options;
     this.address = "127.0.0.1:0";
+    if (options.config !== undefined) this.configure(options.config);
   }
 
-  /** Options: the number of `shards`, and for "hailer" its `limits` by name. */
+  /**
+   * Options: the number of `shards`, for "hailer" its `limits` by name, and for "hailer" and "embedded" the text
+   * of the `config`uration and the texts of `files` beside it by their names.
+   */
   static async start(program, options = {}) {
     const server = new Server(program, options);
     await server.start();
@@ -109,23 +132,46 @@ export class Server {
     return server;
   }
 
+  /** Writes the configuration that holds from the next start on. */
+  configure(text) {
+    if (this.#folder === undefined) {
+      const folder = mkdtempSync(joinPaths(tmpdir(), "hailer-js-"));
+      process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+      this.#folder = folder;
+    }
+    for (const [name, content] of Object.entries({ ...this.#options.files, "hailer.toml": text })) {
+      writeFileSync(joinPaths(this.#folder, name), content, { mode: 0o600 });
+    }
+  }
+
   get url() {
     return `http://${this.address}`;
   }
 
   async start() {
-    const [path, args] = PROGRAMS[this.#program](this.address, this.#options);
-    const child = spawn(path, args, { stdio: ["ignore", "pipe", "pipe"] });
+    const config = this.#folder && joinPaths(this.#folder, "hailer.toml");
+    const [path, args] = PROGRAMS[this.#program](this.address, this.#options, config);
+    const child = spawn(path, args, { stdio: ["pipe", "pipe", "pipe"], env: environment() });
     this.#child = child;
     running.add(child);
     child.once("exit", () => running.delete(child));
-    child.stderr.on("data", (data) => (this.#stderr = (this.#stderr + data).slice(-4000)));
+    // A server that has ended takes no more lines.
+    child.stdin.on("error", () => {});
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding("utf8").on("data", (text) => (this.#output += text));
+    }
+    createInterface(child.stderr).on("line", this.log.push);
     const lines = createInterface(child.stdout);
     const ended = once(child, "close").then(([code]) => [`(ended with ${code})`]);
     const [line] = await deadline(Promise.race([once(lines, "line"), ended]), `${path} listens`);
     const match = /Listening on http:\/\/(127\.0\.0\.1:\d+)/.exec(line);
-    assert.ok(match, `${path} says where it listens, not "${line}"\n${this.#stderr}`);
+    assert.ok(match, `${path} says where it listens, not "${line}"\n${this.#output.slice(-4000)}`);
     this.address = match[1];
+  }
+
+  /** Says a line to the process. */
+  tell(line) {
+    this.#child.stdin.write(`${line}\n`);
   }
 
   /** Asks the process to end, and demands that it does so cleanly. */
@@ -134,7 +180,8 @@ export class Server {
     const ended = once(child, "close");
     child.kill("SIGTERM");
     const [code, signal] = await deadline(ended, "the server ends after SIGTERM");
-    assert.deepEqual({ code, signal }, { code: 0, signal: null }, this.#stderr);
+    assert.deepEqual({ code, signal }, { code: 0, signal: null }, this.#output.slice(-4000));
+    this.#expectDiscretion();
   }
 
   /** Ends the process without its help. */
@@ -144,6 +191,12 @@ export class Server {
     const ended = once(child, "close");
     child.kill("SIGKILL");
     await deadline(ended, "the server is killed");
+    this.#expectDiscretion();
+  }
+
+  #expectDiscretion() {
+    const told = [...SECRETS].filter((secret) => this.#output.includes(secret));
+    assert.deepEqual(told, [], "secrets in what the server has printed");
   }
 }
 
@@ -211,10 +264,10 @@ const isBytes = (data) => typeof data === "string" && data.charCodeAt(0) < 0x20;
 const toBytes = (text) => Uint8Array.from(text, (char) => char.charCodeAt(0)).buffer;
 
 /**
- * A socket connected to `server` until the test `t` ends, and what it goes through: `frames` as they come
- * over the wire, decoded `messages`, `opens`, and `closes` with their codes.
+ * A socket that connects to `server` and is disconnected at the end of the test `t`, and what it goes through:
+ * `frames` as they come over the wire, decoded `messages`, `opens`, and `closes` with their codes.
  */
-export async function connect(t, server, client, way = webSocket, options = {}) {
+export function dial(t, server, client, way = webSocket, options = {}) {
   const [frames, messages, opens, closes] = [new Inbox(), new Inbox(), new Inbox(), new Inbox()];
   const socket = new client.Socket(`ws://${server.address}/socket`, {
     transport: way.transport(client),
@@ -231,8 +284,14 @@ export async function connect(t, server, client, way = webSocket, options = {}) 
   socket.onMessage(messages.push);
   t.after(() => socket.disconnect());
   socket.connect();
-  await opens.take(`${client.name} connects`);
   return { socket, frames, messages, opens, closes };
+}
+
+/** The same, once it is connected. */
+export async function connect(t, server, client, way = webSocket, options = {}) {
+  const connection = dial(t, server, client, way, options);
+  await connection.opens.take(`${client.name} connects`);
+  return connection;
 }
 
 /** The outcome of a push or join, `[status, response]`; joins that are made again can be taken again. */
