@@ -12,6 +12,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::error::Error;
+use std::io::IsTerminal;
 use std::path::Path;
 
 use hailer::channel::PayloadBuf;
@@ -27,7 +28,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let listen = args.next().map(|address| address.parse()).transpose()?;
     let shards = args.next().map(|shards| shards.parse()).transpose()?;
 
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours).with_target(false).init();
     let text = std::fs::read_to_string(&path)?;
     let settings = load(&Inputs {
         file: Some((Path::new(&path), &text)),
