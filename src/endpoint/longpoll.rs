@@ -28,6 +28,10 @@ use crate::socket::Socket;
 /// The header in which a client may send its session token; it has precedence over the query.
 const TOKEN_HEADER: &str = "x-phoenix-longpoll-token";
 
+/// How long the poll behind a session's last message waits for its answer: phoenix.js handles each message in a task
+/// of its own, and 1.8 drops those whose turn has not come when the session ends.
+const FAREWELL: Duration = Duration::from_millis(100);
+
 /// What a request's token leads to.
 enum Found {
     Here(ConnectionId),
@@ -71,8 +75,8 @@ impl Endpoint {
         }
     }
 
-    /// Answers a request to a session that the server has ended. A poll gets what the session has still to say;
-    /// behind that there is no session.
+    /// Answers a request to a session that the server has ended. A poll gets what the session has still to say, or
+    /// is answered when its client has had time to look at that.
     fn answer_closing(
         &mut self,
         id: ConnectionId,
@@ -88,14 +92,16 @@ impl Endpoint {
             let written = self.find(earlier).is_none_or(|connection| connection.outbox.is_empty());
             self.settle_answer(session, earlier, written);
         }
-        if self.find(session).is_none_or(|session| session.outbox.is_empty()) {
-            self.free(session.slot, now);
-            return self.answer_nowhere(id, request, keep_alive, now);
+        let silent = self.find(session).is_none_or(|session| session.outbox.is_empty());
+        let next = self.park(id, session, request, keep_alive, now);
+        if silent && matches!(next, Next::Parked) {
+            self.deadlines.set(id.slot, now, FAREWELL);
         }
-        self.park(id, session, request, keep_alive, now)
+        next
     }
 
-    /// Ends a session with which nothing was wrong: its client still gets what was said before.
+    /// Ends a session with which nothing was wrong: its client still gets what was said before, and then an answer
+    /// after which every phoenix.js comes back and joins again.
     fn close_session(&mut self, slot: u32, now: Instant) {
         self.leave_all(slot, Rest::Keep, now);
         let Some(id) = self.id(slot) else { return };
@@ -103,13 +109,9 @@ impl Endpoint {
         let silent = connection.outbox.is_empty();
         let State::Session(session) = &mut connection.state else { return };
         session.closing = true;
-        if !silent {
-            return;
+        if silent && let Some(poll) = session.waiting {
+            self.deadlines.set(poll.slot, now, FAREWELL);
         }
-        if let Some(poll) = session.waiting.take() {
-            self.answer_parked(poll, id, Status::NoContent, now);
-        }
-        self.free(slot, now);
     }
 
     /// Answers a request that names no session.
@@ -337,9 +339,15 @@ impl Endpoint {
         }
     }
 
-    /// The window of a poll has passed.
+    /// The window of a poll has passed, or the session has nothing more to say.
     pub(super) fn expire_poll(&mut self, poll: ConnectionId, session: ConnectionId, now: Instant) {
         self.unpark(poll, Some(session), now);
+        let is_over = |session: &Connection| session.is_closing() && session.outbox.is_empty();
+        if self.find(session).is_some_and(is_over) {
+            // Before 1.8.2 phoenix.js takes 410 for an opening and does not join again; after 500 all do.
+            self.answer_parked(poll, session, Status::InternalServerError, now);
+            return self.free(session.slot, now);
+        }
         self.answer_parked(poll, session, Status::NoContent, now);
     }
 

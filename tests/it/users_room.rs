@@ -195,7 +195,11 @@ impl Room {
     fn advance(&mut self) {
         let seconds = u64::try_from(self.rng.range(2, 30)).unwrap();
         self.note(format!("{seconds} s pass"));
-        self.server.advance(Duration::from_secs(seconds));
+        self.pass(Duration::from_secs(seconds));
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.server.advance(time);
         let unix = self.server.unix_time();
         for index in 0..self.members.len() {
             let gone = self.server.closed(self.members[index].client).is_some();
@@ -227,11 +231,20 @@ impl Room {
         self.note(format!("user {number} is disconnected"));
         let topic = format!("user_socket:{}", user(number));
         self.server.broadcast(&topic, "disconnect", json!({ "reconnect": reconnect })).unwrap();
-        for member in self.members.iter_mut().filter(|member| member.user == number && member.open) {
+        let is_ended = |member: &Member| member.user == number && member.open;
+        let ended: Vec<usize> =
+            (0..self.members.len()).filter(|index| is_ended(&self.members[*index])).collect();
+        for index in &ended {
+            let member = &mut self.members[*index];
+            member.open = false;
+            // A client polls once more when it has read what was said before, and is answered a moment later.
+            self.server.closed(member.client);
+        }
+        self.pass(Duration::from_secs(1));
+        for member in ended.into_iter().map(|index| &self.members[index]) {
             let closed = self.server.closed(member.client).expect("it is disconnected");
             let code = if reconnect { 1001 } else { 1000 };
-            assert!(!member.web_socket || closed.code == Some(code), "{closed:?}");
-            member.open = false;
+            assert_eq!(closed.code, Some(if member.web_socket { code } else { 500 }), "{closed:?}");
         }
     }
 
