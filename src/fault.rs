@@ -47,6 +47,8 @@ pub enum Fault {
     StayAway,
     /// The client's token has run out, and its grace has passed.
     TokenExpired,
+    /// The key that the client's token was verified with is no longer used.
+    KeyRemoved,
     /// The client has given a token of another user.
     OtherUser,
     /// The client's token was denied while it was connected, or its user is no longer welcome.
@@ -75,7 +77,7 @@ impl Fault {
             Self::Shutdown => CloseCode::Restart,
             Self::Disconnected => CloseCode::Away,
             Self::StayAway => CloseCode::Normal,
-            Self::TokenExpired => CloseCode::from(TOKEN_EXPIRED),
+            Self::TokenExpired | Self::KeyRemoved => CloseCode::from(TOKEN_EXPIRED),
             Self::OtherUser | Self::Denied => CloseCode::from(DENIED),
         }
     }
@@ -92,6 +94,7 @@ impl Fault {
             Self::OutboxFull => "the client does not read its replies (outbox_bytes_max)",
             Self::Shutdown | Self::Disconnected | Self::StayAway => "",
             Self::TokenExpired => "the token has run out: come back with a fresh one",
+            Self::KeyRemoved => "the token's key is no longer used: come back with a fresh token",
             Self::OtherUser => "the fresh token is another user's",
             Self::Denied => "access was withdrawn",
         }
@@ -108,6 +111,7 @@ impl Fault {
             Self::Shutdown => &mut stats.closed_shutdown,
             Self::Disconnected | Self::StayAway => &mut stats.closed_disconnected,
             Self::TokenExpired => &mut stats.closed_token_expired,
+            Self::KeyRemoved => &mut stats.closed_key_removed,
             Self::OtherUser | Self::Denied => &mut stats.closed_denied,
         };
         *counter += 1;
@@ -128,6 +132,7 @@ mod tests {
             Fault::Shutdown,
             Fault::Disconnected,
             Fault::TokenExpired,
+            Fault::KeyRemoved,
             Fault::OtherUser,
             Fault::Denied,
         ];

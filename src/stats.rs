@@ -144,6 +144,8 @@ stats! {
     closed_disconnected,
     /// Sockets closed because their tokens had run out.
     closed_token_expired,
+    /// Sockets closed because the keys of their tokens had been removed.
+    closed_key_removed,
     /// Sockets closed because their users may be here no longer, or gave tokens of others.
     closed_denied,
     /// Connections that ended without a close frame from the peer.

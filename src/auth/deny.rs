@@ -227,11 +227,14 @@ impl fmt::Debug for DenyList {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::token::{Algorithm, Key};
     use super::*;
 
     fn claims(subject: &str, issued: Option<UnixTime>, id: Option<&str>) -> Claims {
         let id = id.map(str::to_owned);
-        Claims { subject: subject.to_owned(), expires: None, issued, id, json: String::new() }
+        let secret = b"aW4gdGhlc2UgdGVzdHMgbm90aGluZyBpcyBzaWduZWQgd2l0aCBpdA";
+        let key = Key::hmac(Algorithm::HS256, secret, None).expect("it is long enough").tag();
+        Claims { subject: subject.to_owned(), expires: None, issued, id, json: String::new(), key }
     }
 
     fn denial(subject: Option<&str>, before: Option<UnixTime>, id: Option<&str>, until: UnixTime) -> Denial {

@@ -63,10 +63,34 @@ impl Default for SocketIdTemplate {
     }
 }
 
+/// A verifier that can be replaced while it is asked, when keys are rotated.
+#[derive(Clone)]
+pub struct SharedVerifier(Arc<RwLock<Arc<Verifier>>>);
+
+impl SharedVerifier {
+    /// Shares a verifier.
+    #[must_use]
+    pub fn new(verifier: Verifier) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(verifier))))
+    }
+
+    /// The verifier that is in force.
+    #[must_use]
+    pub fn get(&self) -> Arc<Verifier> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another one into force. Live sockets are for
+    /// [`Broker::retain_keys`](crate::broker::Broker::retain_keys).
+    pub fn replace(&self, verifier: Verifier) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(verifier);
+    }
+}
+
 /// Lets in who brings a good token.
 pub struct TokenGate {
     /// What a good token is.
-    pub verifier: Verifier,
+    pub verifier: SharedVerifier,
     /// Tokens that are refused although they are good. Whoever adds to it also tells the live sockets
     /// ([`Broker::deny`](crate::broker::Broker::deny)).
     pub denied: Arc<RwLock<DenyList>>,
@@ -81,13 +105,13 @@ pub struct TokenGate {
 impl TokenGate {
     /// Lets in who brings a token that `verifier` finds good and that is not `denied`.
     #[must_use]
-    pub fn new(verifier: Verifier, denied: Arc<RwLock<DenyList>>) -> Self {
+    pub fn new(verifier: SharedVerifier, denied: Arc<RwLock<DenyList>>) -> Self {
         Self { verifier, denied, accounts: None, socket_id: SocketIdTemplate::default(), anonymous: false }
     }
 
     fn check(&self, request: &ConnectRequest, now: UnixTime) -> Result<Claims, Refusal> {
         let token = request.token.as_ref().ok_or(Refusal::NoToken)?;
-        let claims = self.verifier.verify(token.expose(), now).map_err(Refusal::Token)?;
+        let claims = self.verifier.get().verify(token.expose(), now).map_err(Refusal::Token)?;
         let denied = self.denied.read().unwrap_or_else(PoisonError::into_inner);
         if denied.is_denied(&claims, now) { Err(Refusal::Denied) } else { Ok(claims) }
     }
@@ -121,6 +145,7 @@ fn identity(claims: &Claims, socket_id: &str, account: &str) -> Identity {
         claims: &claims.json,
         account,
         expires: claims.expires,
+        key: Some(claims.key),
         assigns: None,
     })
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::UnixTime;
+use super::token::KeyTag;
 
 /// What an [`Identity`] is made of.
 #[derive(Clone, Default)]
@@ -22,6 +23,8 @@ pub struct IdentityParts<'a> {
     pub account: &'a str,
     /// When the token runs out. `None`: never.
     pub expires: Option<UnixTime>,
+    /// The key that the token was verified with, if the socket is to be closed when that key is removed.
+    pub key: Option<KeyTag>,
     /// What the application keeps for this client, found in every channel's
     /// [`Context::current_user`](crate::channel::Context::current_user) (Phoenix: `socket.assigns`).
     pub assigns: Option<Arc<dyn Any + Send + Sync>>,
@@ -37,6 +40,7 @@ pub struct Identity {
     /// Where the socket id, the user and the claims end in the text; the account ends with it.
     ends: [u32; 3],
     expires: Option<UnixTime>,
+    key: Option<KeyTag>,
     assigns: Option<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -56,6 +60,7 @@ impl Identity {
             user: place(user_end - user.len()),
             ends: [socket_id.len(), user_end, user_end + claims.len()].map(place),
             expires: parts.expires,
+            key: parts.key,
             assigns: parts.assigns,
         }
     }
@@ -106,6 +111,12 @@ impl Identity {
         self.expires
     }
 
+    /// The key that the token was verified with.
+    #[must_use]
+    pub fn key(&self) -> Option<KeyTag> {
+        self.key
+    }
+
     /// What the application has assigned when the socket connected, if it is of this type.
     #[must_use]
     pub fn assigned<T: Any + Send + Sync>(&self) -> Option<&T> {
@@ -142,6 +153,7 @@ mod tests {
             claims: r#"{"sub":"ada","staff":true}"#,
             account: r#"{"name":"Ada"}"#,
             expires: Some(7),
+            key: None,
             assigns: Some(Arc::new(42u32)),
         });
         assert_eq!((identity.user(), identity.socket_id()), ("ada", "user_socket:ada"));

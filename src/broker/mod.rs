@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::auth::deny::Denial;
+use crate::auth::token::KeyTag;
 use crate::channel::{Command, JoinKey, Overloaded, PayloadBuf, Post, SocketKey};
 use crate::limits::Limits;
 use crate::prepared::PreparedBroadcast;
@@ -19,6 +20,8 @@ pub(crate) enum Mail {
     Channel(JoinKey, Command),
     /// Tokens that are denied from here on: their live sockets end.
     Denied(Arc<[Denial]>),
+    /// The keys that are left: sockets of others end.
+    Keys(Arc<[KeyTag]>),
 }
 
 /// What a command other than a broadcast counts against `mailbox_bytes_max`.
@@ -30,7 +33,7 @@ fn cost(mail: &Mail) -> usize {
         Mail::Channel(_, Command::Push { payload, .. } | Command::Reply { response: payload, .. }) => {
             COMMAND_COST + payload.len()
         }
-        Mail::Channel(_, Command::Info(_)) | Mail::Denied(_) => COMMAND_COST,
+        Mail::Channel(_, Command::Info(_)) | Mail::Denied(_) | Mail::Keys(_) => COMMAND_COST,
     }
 }
 
@@ -135,6 +138,13 @@ impl Broker {
     pub fn deny(&self, denials: &Arc<[Denial]>) {
         for mailbox in &self.mailboxes {
             put(mailbox, Mail::Denied(Arc::clone(denials)), COMMAND_COST);
+        }
+    }
+
+    /// Ends the live sockets whose tokens were verified with other keys than these.
+    pub fn retain_keys(&self, keys: &Arc<[KeyTag]>) {
+        for mailbox in &self.mailboxes {
+            put(mailbox, Mail::Keys(Arc::clone(keys)), COMMAND_COST);
         }
     }
 
@@ -243,7 +253,7 @@ mod tests {
     fn sequence(inbox: &mut Inbox) -> Option<u64> {
         match inbox.next()? {
             Mail::Broadcast(broadcast) => Some(broadcast.sequence),
-            Mail::Channel(..) | Mail::Denied(_) => None,
+            Mail::Channel(..) | Mail::Denied(_) | Mail::Keys(_) => None,
         }
     }
 

@@ -3,22 +3,27 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
-use tracing::warn;
+use tracing::{error, warn};
 use tracing_subscriber::filter::LevelFilter;
 
 use super::Failure;
 use super::args::Serve;
-use crate::config::LogLevel;
-use crate::server::StopSignals;
-use crate::standalone::Standalone;
+use crate::config::{Auth, LogLevel, RemovedKeys, Settings};
+use crate::server::keys::Keys;
+use crate::server::{ServerHandle, StopSignals};
+use crate::standalone::{Standalone, verifier};
 
 pub(super) fn run(mut serve: Serve) -> Result<(), Failure> {
     let file = serve.file.config.take();
-    let loaded = super::load(file.as_deref(), serve.flags())?;
+    let flags = serve.flags();
+    let loaded = super::load(file.as_deref(), flags.clone())?;
     let settings = &loaded.settings;
     log_to_stderr(settings.log_level);
     let standalone = Standalone::new(settings).map_err(|error| error.to_string())?;
-    let signals = StopSignals::catch().map_err(|error| format!("can't catch signals: {error}"))?;
+    // The demo has nothing to read again, and ends with its terminal.
+    let keys = standalone.keys();
+    let catch = if keys.is_some() { StopSignals::catch_with_reload } else { StopSignals::catch };
+    let signals = catch().map_err(|error| format!("can't catch signals: {error}"))?;
     let server = standalone.start().map_err(|error| cannot_start(settings.listen, &error))?;
     for notice in loaded.notices() {
         warn!("{notice}");
@@ -27,7 +32,36 @@ pub(super) fn run(mut serve: Serve) -> Result<(), Failure> {
         warn!("no [auth] is configured: this is the open demo, everyone who can reach it may write");
     }
     super::print(&format!("Listening on http://{} (Ctrl-C stops)\n", server.handle().local_addr()))?;
-    signals.run(server).map_err(|error| Failure::from(format!("the server has failed: {error}")))
+    let (handle, settings) = (server.handle().clone(), settings.clone());
+    let reload = move || {
+        let Some(keys) = &keys else { return };
+        let reloaded = super::load(file.as_deref(), flags.clone()).map_err(|failure| failure.message);
+        match reloaded.and_then(|loaded| replace_keys(keys, &settings, &loaded.settings, &handle)) {
+            Ok(()) => {}
+            Err(message) => error!("the configuration is not read again: {message}"),
+        }
+    };
+    signals.run_with(server, reload).map_err(|error| Failure::from(format!("the server has failed: {error}")))
+}
+
+/// Puts the keys into force, and what is compared in tokens, of a configuration that was read again.
+fn replace_keys(keys: &Keys, old: &Settings, new: &Settings, server: &ServerHandle) -> Result<(), String> {
+    let verifier = verifier(&new.auth, &new.limits).map_err(|error| error.to_string())?;
+    let verifier = verifier.ok_or("no key is left, and without one everybody could connect")?;
+    keys.replace(verifier, new.auth.removed_keys == RemovedKeys::Close, server);
+    let mut same = old.clone();
+    let Auth { secret, secret_file, secret_encoding, algorithm, jwks_file, jwks, keys, .. } =
+        new.auth.clone();
+    let Auth { issuer, audience, typ, allowed_drift, require_exp, removed_keys, .. } = new.auth.clone();
+    let auth = &mut same.auth;
+    (auth.secret, auth.secret_file, auth.secret_encoding) = (secret, secret_file, secret_encoding);
+    (auth.algorithm, auth.jwks_file, auth.jwks, auth.keys) = (algorithm, jwks_file, jwks, keys);
+    (auth.issuer, auth.audience, auth.typ, auth.removed_keys) = (issuer, audience, typ, removed_keys);
+    (auth.allowed_drift, auth.require_exp) = (allowed_drift, require_exp);
+    if same != *new {
+        warn!("other settings than those of keys and tokens have changed: they need a restart");
+    }
+    Ok(())
 }
 
 fn log_to_stderr(level: LogLevel) {

@@ -41,8 +41,8 @@ use crate::channel::{SlowReader, TopicPattern};
 pub use advice::exposed;
 pub use error::{ConfigError, Place, Problem};
 pub use settings::{
-    AccountSource, Accounts, Auth, AuthKey, CheckOrigin, LogLevel, RefusalStyle, SecretAlgorithm,
-    SecretEncoding, Settings, Store, WhenAway,
+    AccountSource, Accounts, Auth, AuthKey, CheckOrigin, LogLevel, RefusalStyle, RemovedKeys,
+    SecretAlgorithm, SecretEncoding, Settings, Store, WhenAway,
 };
 pub use template::template;
 pub use topics::{PushRight, TopicRule, Who};

@@ -98,6 +98,9 @@ table! {
         expiry_warning: Duration = Duration::from_secs(60);
         /// Time after a live socket's token has run out at which the socket is closed.
         expiry_grace: Duration = Duration::from_secs(25);
+        /// What becomes of live sockets whose key is gone when the keys are read again (SIGHUP): "close" (their clients
+        /// come back with fresh tokens) or "keep" (until their tokens run out).
+        removed_keys: RemovedKeys = RemovedKeys::Close;
         /// Threads that verify tokens.
         threads: u16 = 2;
     }
@@ -234,6 +237,15 @@ pub enum RefusalStyle {
     Polite,
 }
 
+/// What becomes of live sockets whose key is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemovedKeys {
+    /// They are closed.
+    Close,
+    /// They live until their tokens run out.
+    Keep,
+}
+
 /// Where users are looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountSource {
@@ -288,6 +300,10 @@ words! {
     RefusalStyle: "\"phoenix\" or \"polite\"" {
         Phoenix = "phoenix",
         Polite = "polite",
+    }
+    RemovedKeys: "\"close\" or \"keep\"" {
+        Close = "close",
+        Keep = "keep",
     }
     AccountSource: "\"store\" or \"postgres\"" {
         Store = "store",

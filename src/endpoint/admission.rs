@@ -281,16 +281,16 @@ impl Endpoint {
 
     /// Writes a line about a client that may not connect, unless there have been many.
     pub(super) fn log_refusal(&mut self, id: ConnectionId, transport: Transport, reason: &str, now: Instant) {
-        let peer = self.connection(id).map(|connection| connection.peer_address());
+        let Some(peer) = self.connection(id).map(|connection| connection.peer_address()) else { return };
         let name = match transport {
             Transport::WebSocket => "WebSocket",
             Transport::LongPoll => "long-poll",
         };
         match self.refusal_log.take(now) {
-            Some(left_out) => {
-                info!(peer = ?peer, left_out, "{name} unauthorized: {reason}");
-            }
-            None => debug!(peer = ?peer, "{name} unauthorized"),
+            Some(0) => info!(%peer, "{name} unauthorized: {reason}"),
+            // Lines that would have been more than enough.
+            Some(left_out) => info!(%peer, left_out, "{name} unauthorized: {reason}"),
+            None => debug!(%peer, "{name} unauthorized"),
         }
     }
 

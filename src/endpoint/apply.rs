@@ -223,6 +223,7 @@ impl Endpoint {
         match mail {
             Mail::Broadcast(broadcast) => self.deliver_broadcast(broadcast, now),
             Mail::Denied(denials) => self.withdraw(&denials, now),
+            Mail::Keys(keys) => self.retain_keys(&keys, now),
             Mail::Channel(to, Command::Info(info)) => self.work.push_back(Work::Info(to, info)),
             Mail::Channel(to, Command::Push { event, payload }) => {
                 if let Some((joined, _)) = self.find_join(to) {

@@ -147,7 +147,7 @@ impl Endpoint {
             Fault::SlowReader | Fault::Stalled | Fault::OutboxFull => false,
             Fault::Shutdown => self.waiting_bytes(connection) <= self.config.limits.outbox_bytes_max,
             // Nothing leaves after the decision that a client may be here no longer.
-            Fault::TokenExpired | Fault::OtherUser | Fault::Denied => false,
+            Fault::TokenExpired | Fault::KeyRemoved | Fault::OtherUser | Fault::Denied => false,
             Fault::Frame(_) | Fault::Message(_) | Fault::Idle | Fault::Disconnected | Fault::StayAway => {
                 !connection.blocked
             }

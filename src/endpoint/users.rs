@@ -16,6 +16,7 @@ use super::Endpoint;
 use super::admission::{Renewal, Ticket};
 use crate::auth::connect::{ConnectRequest, Refusal, Secret, Transport, Verdict};
 use crate::auth::deny::Denial;
+use crate::auth::token::KeyTag;
 use crate::auth::{Identity, UnixTime};
 use crate::channel::{Channel, JoinKey, PayloadBuf};
 use crate::connection::{Connection, ConnectionId, State};
@@ -181,14 +182,24 @@ impl Endpoint {
 
     /// Ends the sockets whose tokens are denied.
     pub(super) fn withdraw(&mut self, denials: &[Denial], now: Instant) {
-        let is_denied = |connection: &Connection| {
-            let identity = connection.socket().and_then(|socket| socket.identity.as_deref());
-            identity.is_some_and(|identity| denials.iter().any(|denial| applies(denial, identity)))
+        let is_denied = |identity: &Identity| denials.iter().any(|denial| applies(denial, identity));
+        self.end_those(is_denied, Fault::Denied, now);
+    }
+
+    /// Ends the sockets whose tokens were verified with a key that is no longer there.
+    pub(super) fn retain_keys(&mut self, keys: &[KeyTag], now: Instant) {
+        let is_orphan = |identity: &Identity| identity.key().is_some_and(|key| !keys.contains(&key));
+        self.end_those(is_orphan, Fault::KeyRemoved, now);
+    }
+
+    fn end_those(&mut self, is_meant: impl Fn(&Identity) -> bool, fault: Fault, now: Instant) {
+        let of_those = |connection: &Connection| {
+            connection.socket().and_then(|socket| socket.identity.as_deref()).is_some_and(&is_meant)
         };
-        let slots = self.connections.iter().filter(|(_, connection)| is_denied(connection));
+        let slots = self.connections.iter().filter(|(_, connection)| of_those(connection));
         let slots: Vec<u32> = slots.filter_map(|(slot, _)| u32::try_from(slot).ok()).collect();
         for slot in slots {
-            self.fail(slot, Fault::Denied, now);
+            self.fail(slot, fault, now);
         }
     }
 

@@ -10,6 +10,7 @@ pub mod accounts;
 mod connect;
 #[cfg(feature = "accounts")]
 pub mod denials;
+pub mod keys;
 mod listener;
 mod shard;
 mod signals;
@@ -30,6 +31,7 @@ use mio::net::TcpStream;
 use tracing::info;
 
 use crate::auth::deny::Denial;
+use crate::auth::token::KeyTag;
 use crate::broker::Broker;
 use crate::channel::{Overloaded, PayloadBuf};
 use crate::endpoint::{Config, Endpoint, HandedOver};
@@ -245,6 +247,12 @@ impl ServerHandle {
     /// the hook, whose [`DenyList`](crate::auth::deny::DenyList) they belong into first.
     pub fn deny(&self, denials: &Arc<[Denial]>) {
         self.broker.deny(denials);
+    }
+
+    /// Closes the live sockets whose tokens were verified with other keys than these, with code 4001: their
+    /// clients come back with fresh tokens. Refusing such tokens from here on is for the hook.
+    pub fn retain_keys(&self, keys: &Arc<[KeyTag]>) {
+        self.broker.retain_keys(keys);
     }
 
     /// The counters of all shards, added up. Shards that don't answer within a second are left out.

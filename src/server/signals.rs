@@ -1,9 +1,9 @@
-//! Ending the server by SIGTERM and SIGINT.
+//! Ending the server by SIGTERM and SIGINT, and having it read its configuration again by SIGHUP.
 
 use std::io;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::info;
 
@@ -24,17 +24,37 @@ impl StopSignals {
         Signals::new([SIGTERM, SIGINT]).map(Self)
     }
 
+    /// Catches SIGHUP as well, which [`run_with`](Self::run_with) obeys.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn catch_with_reload() -> io::Result<Self> {
+        Signals::new([SIGTERM, SIGINT, SIGHUP]).map(Self)
+    }
+
     /// Lets the server run until a signal ends it: the first begins to drain, the second ends what is left at
     /// once.
     ///
     /// # Errors
     /// A shard's loop has failed.
-    pub fn run(mut self, server: Server) -> io::Result<()> {
+    pub fn run(self, server: Server) -> io::Result<()> {
+        self.run_with(server, || ())
+    }
+
+    /// The same; `reload` is called with each SIGHUP, on a thread of its own.
+    ///
+    /// # Errors
+    /// A shard's loop has failed.
+    pub fn run_with(mut self, server: Server, mut reload: impl FnMut() + Send + 'static) -> io::Result<()> {
         let handle = server.handle().clone();
         let waiter = self.0.handle();
         let watcher = std::thread::Builder::new().name("hailer-signals".into()).spawn(move || {
             let mut drains = 0;
             for signal in self.0.forever() {
+                if signal == SIGHUP {
+                    reload();
+                    continue;
+                }
                 drains += 1;
                 if drains == 1 {
                     let Stats { connections, web_sockets, topics, .. } = handle.drain_counted();

@@ -23,12 +23,13 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::auth::gate::{self, SocketIdTemplate, TokenGate};
+use crate::auth::gate::{self, SharedVerifier, SocketIdTemplate, TokenGate};
 use crate::auth::origin::{OriginCheck, OriginPattern, OriginPolicy};
 use crate::config::{AccountSource, CheckOrigin, RefusalStyle, Settings, WhenAway};
 use crate::endpoint::{Admission, Config};
 use crate::server::accounts::{self, Accounts, AccountsConfig, Directory, StoreDirectory};
 use crate::server::denials::{Denials, StoreWatch};
+use crate::server::keys::Keys;
 use crate::server::store::Store;
 use crate::server::{Server, ServerConfig};
 use crate::web::PAGES;
@@ -56,6 +57,7 @@ impl std::error::Error for SettingsError {}
 pub struct Standalone {
     config: ServerConfig,
     denials: Denials,
+    keys: Option<Keys>,
     /// The store, and what it has to keep up to date.
     watch: Option<StoreWatch>,
 }
@@ -74,9 +76,11 @@ impl Standalone {
             origins: Arc::new(origins(settings)?),
             ..Config::new(router)
         };
-        let mut watch = None;
+        let (mut watch, mut keys) = (None, None);
         let denials = Denials::new(settings.limits.denials_max, settings.store.path.clone());
         if let Some(verifier) = verifier(&settings.auth, &settings.limits)? {
+            let verifier = SharedVerifier::new(verifier);
+            keys = Some(Keys::new(verifier.clone(), settings.limits.connect_timeout));
             let mut gate = TokenGate::new(verifier, denials.list());
             gate.anonymous = settings.auth.anonymous;
             gate.socket_id = SocketIdTemplate::parse(&settings.auth.socket_id)
@@ -109,13 +113,19 @@ impl Standalone {
         if let Some(shards) = settings.shards {
             config.shards = usize::from(shards);
         }
-        Ok(Self { config, denials, watch })
+        Ok(Self { config, denials, keys, watch })
     }
 
     /// Where tokens are denied, to be kept beside the server that is [started](Self::start).
     #[must_use]
     pub fn denials(&self) -> Denials {
         self.denials.clone()
+    }
+
+    /// What verifies tokens, to be kept beside the server that is [started](Self::start). `None` in the open demo.
+    #[must_use]
+    pub fn keys(&self) -> Option<Keys> {
+        self.keys.clone()
     }
 
     /// Binds, and starts the shards.

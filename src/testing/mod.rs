@@ -34,6 +34,7 @@ use serde_json::{Value, json};
 use crate::auth::UnixTime;
 use crate::auth::connect::{Answer, Connect, ConnectRequest, Verdict};
 use crate::auth::deny::Denial;
+use crate::auth::token::KeyTag;
 use crate::broker::Broker;
 use crate::channel::{Overloaded, PayloadBuf, Router};
 use crate::endpoint::{Config, ConnectionId, Endpoint, HandedOver, Ticket};
@@ -489,6 +490,12 @@ impl TestServer {
     /// Denies tokens, as far as live sockets are concerned.
     pub fn deny(&mut self, denials: &[Denial]) {
         self.broker.deny(&denials.into());
+        self.settle();
+    }
+
+    /// Ends the live sockets of keys other than these.
+    pub fn retain_keys(&mut self, keys: &[KeyTag]) {
+        self.broker.retain_keys(&keys.into());
         self.settle();
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hailer::auth::UnixTime;
 use hailer::auth::deny::{Denial, DenyList};
-use hailer::auth::gate::TokenGate;
+use hailer::auth::gate::{SharedVerifier, TokenGate};
 use hailer::auth::rights::{Rights, Who};
 use hailer::auth::token::{Algorithm, ClaimRules, GuardianClaims, Key, SigningKey, Verifier, mint};
 use hailer::channel::{Router, TopicPattern};
@@ -74,7 +74,10 @@ impl Room {
             Router::new().channel(own, Restricted(rule)).channel(LOBBY.parse().unwrap(), Notification);
         let keys = vec![Key::hmac(Algorithm::HS512, SECRET, None).unwrap()];
         let denied = Arc::new(RwLock::new(DenyList::new(1000)));
-        let gate = TokenGate::new(Verifier::new(keys, ClaimRules::default()).unwrap(), Arc::clone(&denied));
+        let gate = TokenGate::new(
+            SharedVerifier::new(Verifier::new(keys, ClaimRules::default()).unwrap()),
+            Arc::clone(&denied),
+        );
         let admission =
             Some(Admission { expiry_grace: Duration::from_secs(GRACE), ..Admission::new(Arc::new(gate)) });
         let config = Config { limits: Arc::new(limits), admission, ..Config::new(router) };

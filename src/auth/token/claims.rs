@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::{TokenError, strict_json};
+use super::{KeyTag, TokenError, strict_json};
 use crate::auth::UnixTime;
 
 /// More drift than this between two clocks is an error of theirs, in seconds.
@@ -59,6 +59,8 @@ pub struct Claims {
     pub id: Option<String>,
     /// All claims as they came, a JSON object without duplicate members.
     pub json: String,
+    /// The key that the token was verified with.
+    pub key: KeyTag,
 }
 
 impl fmt::Debug for Claims {
@@ -98,7 +100,7 @@ pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 
 impl ClaimRules {
     /// Reads the claims of a token with a good signature, and checks them.
-    pub(super) fn check(&self, json: String, now: UnixTime) -> Result<Claims, TokenError> {
+    pub(super) fn check(&self, json: String, key: KeyTag, now: UnixTime) -> Result<Claims, TokenError> {
         let wire: Wire<'_> = serde_json::from_str(&json).map_err(|_| TokenError::BadClaims)?;
         let (expires, begins, issued) = (time(wire.exp)?, time(wire.nbf)?, time(wire.iat)?);
         if !strict_json::is_plain_object(&json) {
@@ -111,7 +113,7 @@ impl ClaimRules {
             .transpose()?;
         self.check_origin(&wire)?;
         self.check_times(expires, begins, issued, now)?;
-        Ok(Claims { subject, expires, issued, id, json })
+        Ok(Claims { subject, expires, issued, id, json, key })
     }
 
     /// Who made the token, whom for and what as.

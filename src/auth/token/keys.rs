@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use jsonwebtoken::DecodingKey;
 use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
+use jsonwebtoken::{DecodingKey, DecodingKeyKind};
+
+use sha2::{Digest, Sha256};
 
 use super::algorithm::Family;
 use super::{Algorithm, KeyError, pem, secret};
@@ -81,6 +83,38 @@ pub struct Key {
     material: Material,
     /// The length of an HMAC's secret, zero for the others.
     secret_bytes: usize,
+    tag: KeyTag,
+}
+
+/// Tells keys apart without their material: a live socket is of the key that its token was verified with.
+///
+/// It is made of the algorithm and the material, so that a key is the same after its file was read again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyTag(u64);
+
+impl fmt::Debug for KeyTag {
+    /// It is made of a secret, perhaps.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyTag")
+    }
+}
+
+impl KeyTag {
+    fn of(algorithm: Algorithm, key: &DecodingKey) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(algorithm.name());
+        match key.kind() {
+            DecodingKeyKind::SecretOrDer(bytes) => hash.update(bytes),
+            DecodingKeyKind::RsaModulusExponent { n, e } => {
+                hash.update((n.len() as u64).to_be_bytes());
+                hash.update(n);
+                hash.update(e);
+            }
+        }
+        let digest: [u8; 32] = hash.finalize().into();
+        let (first, _) = digest.split_first_chunk().expect("a digest is longer than eight bytes");
+        Self(u64::from_be_bytes(*first))
+    }
 }
 
 impl Key {
@@ -118,7 +152,8 @@ impl Key {
     ) -> Result<Self, KeyError> {
         debug_assert_eq!(algorithm.family(), material.family(), "each key is used as what it is");
         check_id(id)?;
-        Ok(Self { id: id.map(Into::into), algorithm, material, secret_bytes })
+        let tag = KeyTag::of(algorithm, &material.key);
+        Ok(Self { id: id.map(Into::into), algorithm, material, secret_bytes, tag })
     }
 
     /// What tokens name it by.
@@ -143,6 +178,12 @@ impl Key {
                 self.algorithm, self.secret_bytes
             )
         })
+    }
+
+    /// What tells it from other keys.
+    #[must_use]
+    pub fn tag(&self) -> KeyTag {
+        self.tag
     }
 
     /// Whether `signature` is this key's for `message`. HMACs are compared in constant time.

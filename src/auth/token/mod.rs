@@ -38,7 +38,7 @@ pub use algorithm::{Algorithm, AlgorithmError};
 pub use claims::{ALLOWED_DRIFT_MAX, ClaimRules, Claims};
 pub use jwks::{Jwks, SkippedKey, keys_of_jwks};
 pub use key_error::KeyError;
-pub use keys::{KEY_ID_BYTES_MAX, Key};
+pub use keys::{KEY_ID_BYTES_MAX, Key, KeyTag};
 pub use mint::{GuardianClaims, MintError, SigningKey, mint};
 pub use verifier::{HEADER_BYTES_MAX, KEYS_WITHOUT_ID_MAX, Verifier};
 

@@ -102,12 +102,14 @@ impl Verifier {
         let mut keys =
             self.candidates(header.kid.as_deref())?.iter().filter(|key| key.algorithm().name() == header.alg);
         let first = keys.next().ok_or(TokenError::WrongAlgorithm)?;
-        if signature.is_empty()
-            || !std::iter::once(first).chain(keys).any(|key| key.verifies(message.as_bytes(), &signature))
-        {
+        if signature.is_empty() {
             return Err(TokenError::BadSignature);
         }
-        self.rules.check(String::from_utf8(claims).map_err(|_| TokenError::BadClaims)?, now)
+        let signer =
+            std::iter::once(first).chain(keys).find(|key| key.verifies(message.as_bytes(), &signature));
+        let signer = signer.ok_or(TokenError::BadSignature)?;
+        let claims = String::from_utf8(claims).map_err(|_| TokenError::BadClaims)?;
+        self.rules.check(claims, signer.tag(), now)
     }
 
     fn candidates(&self, id: Option<&str>) -> Result<&[Key], TokenError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hailer::auth::connect::{Answer, Connect, ConnectRequest, Refusal};
 use hailer::auth::rights::{Rights, Who};
-use hailer::auth::token::TokenError;
+use hailer::auth::token::{Algorithm, Key, KeyTag, TokenError};
 use hailer::auth::{Identity, IdentityParts, UnixTime};
 use hailer::channel::{Router, TopicPattern};
 use hailer::endpoint::{Admission, Config};
@@ -37,7 +37,7 @@ impl Connect for Doorman {
         let Some(token) = token else { return answer.send(Err(Refusal::NoToken)) };
         let mut words = token.split(',');
         let user = words.next().unwrap_or_default();
-        let (mut claims, mut expires) = (json!({"sub": user}), None);
+        let (mut claims, mut expires, mut key) = (json!({"sub": user}), None, None);
         for word in words {
             match word {
                 "unknown" => return answer.send(Err(Refusal::UnknownUser)),
@@ -48,6 +48,7 @@ impl Connect for Doorman {
                 "dropped" => return drop(answer),
                 "kept" => return self.kept.lock().unwrap().push(answer),
                 "nobody" => return answer.send(Ok(Identity::new(IdentityParts::default()))),
+                _ if word.starts_with("key=") => key = Some(key_of(&word[4..])),
                 _ if word.starts_with("jti=") => claims["jti"] = json!(word[4..]),
                 _ if word.starts_with("iat=") => claims["iat"] = json!(word[4..].parse::<u64>().unwrap()),
                 _ => match word.strip_prefix("exp=").and_then(|time| time.parse().ok()) {
@@ -65,10 +66,17 @@ impl Connect for Doorman {
             claims: &claims.to_string(),
             account: r#"{"name":"Ada"}"#,
             expires,
+            key,
             assigns: Some(Arc::new(7u32)),
         });
         answer.send(Ok(identity));
     }
+}
+
+/// The tag of a key of this name.
+pub(super) fn key_of(name: &str) -> KeyTag {
+    let secret = format!("{name}-dGhlIG5hbWUgbWFrZXMgdGhlIHNlY3JldCBhIGtleSBvZiBpdHMgb3du");
+    Key::hmac(Algorithm::HS256, secret.as_bytes(), None).unwrap().tag()
 }
 
 /// The rules that the standalone server has by default, and `probe:*` for everyone.

@@ -11,7 +11,7 @@ use hailer::testing::{ClientId, TestServer};
 use serde_json::{Value, json};
 
 use super::dialogue::{FORMS, Transport};
-use super::doorman::{Doorman, config, connect, server, try_connect};
+use super::doorman::{Doorman, config, connect, key_of, server, try_connect};
 
 const LOBBY: &str = "room:lobby";
 const OK: &str = "ok";
@@ -468,6 +468,31 @@ fn denied_tokens_lose_their_live_sockets() {
     check_denied(&denial(Some("bob"), None, Some("one")), [true, true, true]);
     check_denied(&denial(Some("eve"), None, None), [true, true, true]);
     check_denied(&denial(None, Some(100), None), [true, true, true]);
+}
+
+#[test]
+fn sockets_of_a_key_that_is_removed_end_and_those_of_others_go_on() {
+    for form in FORMS {
+        let mut server = server();
+        let clients =
+            ["ada,key=old", "ada,key=new", "bob"].map(|token| join(&mut server, form, token, LOBBY));
+        server.retain_keys(&[key_of("old"), key_of("new")]);
+        assert_eq!(clients.map(|client| lives(&mut server, client)), [true; 3]);
+        server.retain_keys(&[key_of("new")]);
+        assert_eq!(clients.map(|client| lives(&mut server, client)), [false, true, true], "{form:?}");
+        let code = server.closed(clients[0]).and_then(|closed| closed.code);
+        assert!(form.1 == Transport::LongPoll || code == Some(4001), "{code:?}");
+        assert_eq!(server.stats().closed_key_removed, 1);
+    }
+}
+
+#[test]
+fn a_fresh_token_takes_its_own_key_along() {
+    let mut server = server();
+    let client = join(&mut server, FORMS[1], "ada,key=old", LOBBY);
+    server.push(client, LOBBY, "access_token", json!({"access_token": "ada,key=new"}));
+    server.retain_keys(&[key_of("new")]);
+    assert!(lives(&mut server, client));
 }
 
 /// A server whose sockets join these topics by themselves.

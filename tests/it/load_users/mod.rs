@@ -13,7 +13,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hailer::auth::deny::DenyList;
-use hailer::auth::gate::{self, TokenGate};
+use hailer::auth::gate::{self, SharedVerifier, TokenGate};
 use hailer::auth::rights::{Rights, Who};
 use hailer::auth::token::{Algorithm, ClaimRules, GuardianClaims, Key, SigningKey, Verifier, mint};
 use hailer::channel::{Router, TopicPattern};
@@ -87,7 +87,7 @@ fn start(verifier: Verifier, accounts: Option<Arc<dyn gate::Accounts>>, limits: 
     let rule = Rule { pattern: own.clone(), rights, payload_bytes_max: None, pushes_per_minute: None };
     let lobby = LOBBY.parse().expect("it is a pattern");
     let router = Router::new().channel(lobby, Notification).channel(own, Restricted(rule));
-    let mut gate = TokenGate::new(verifier, Arc::new(RwLock::new(DenyList::new(1000))));
+    let mut gate = TokenGate::new(SharedVerifier::new(verifier), Arc::new(RwLock::new(DenyList::new(1000))));
     gate.accounts = accounts;
     let mut all = Limits::default();
     limits.iter().for_each(|(name, value)| all.set(name, value).expect("it is a limit"));

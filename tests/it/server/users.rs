@@ -128,6 +128,48 @@ fn denied_tokens_are_refused_until_they_run_out_across_restarts() {
 }
 
 #[test]
+fn keys_are_rotated_without_a_restart() {
+    const NEXT: &str = "zQ4mXe8Wb2KtVc6YsRj1HdLf9GnPoAu5TiElDxBy3UzMkNqCrShWg7ZwJv0IO-and-a-few-more";
+    let folder = Folder::new("users");
+    folder.write("hailer.toml", "[auth]\nsecret_file = \"secret\"\n", 0o600);
+    folder.write("secret", SECRET, 0o600);
+    folder.write("next", NEXT, 0o600);
+    let hailer = start(&folder);
+    let (address, now) = (hailer.address(), unix_time());
+    let (old, new) = (token(SECRET, "ada", "1", now, 600), token(NEXT, "ada", "2", now, 600));
+    assert_eq!((status(address, &old), status(address, &new)), (101, 403));
+    let mut of_old = joined(address, "ada", &old);
+
+    // Both are good for a while.
+    let both = "[auth]\nsecret_file = \"next\"\n[[auth.keys]]\nalgorithm = \"HS512\"\nfile = \"secret\"\n";
+    folder.write("hailer.toml", both, 0o600);
+    hailer.signal("HUP");
+    hailer.log_line("the keys are replaced keys=2");
+    assert_eq!((status(address, &old), status(address, &new)), (101, 101));
+    let mut of_new = joined(address, "ada", &new);
+    of_old.heartbeat();
+
+    // A configuration that is wrong, or has no key, changes nothing.
+    for (wrong, reason) in
+        [("[auth]\nsecret_file = 7\n", "secret_file"), ("listen = \"127.0.0.1:0\"\n", "no key is left")]
+    {
+        folder.write("hailer.toml", wrong, 0o600);
+        hailer.signal("HUP");
+        let line = hailer.log_line("the configuration is not read again");
+        assert!(line.contains("secret_file") || line.contains(reason), "{line}");
+        assert_eq!((status(address, &old), status(address, &new)), (101, 101));
+    }
+
+    // The old one goes, and with it its live sockets.
+    folder.write("hailer.toml", "shards = 1\n[auth]\nsecret_file = \"next\"\n", 0o600);
+    hailer.signal("HUP");
+    assert_eq!(of_old.closed().map(|(code, _)| code), Some(4001));
+    of_new.heartbeat();
+    assert_eq!((status(address, &old), status(address, &new)), (403, 101));
+    hailer.log_line("they need a restart");
+}
+
+#[test]
 fn a_secret_that_is_no_secret_keeps_the_server_from_starting() {
     for (secret, reason) in [
         ("", "empty"),

@@ -63,8 +63,10 @@ fn check_reach(sum: &Stats) {
     // Nobody is asked who they are.
     let users =
         ["connects_", "renewals", "token_", "origins_refused", "closed_disconnected", "closed_denied"];
-    let is_of_users =
-        |name: &str| users.iter().any(|prefix| name.starts_with(prefix)) || name == "closed_token_expired";
+    let is_of_users = |name: &str| {
+        users.iter().any(|prefix| name.starts_with(prefix))
+            || ["closed_token_expired", "closed_key_removed"].contains(&name)
+    };
     for (name, value, _) in sum.table() {
         println!("{name}: {value}");
         assert!(value > 0 || never.contains(&name) || is_of_users(name), "no run has counted {name}");
