@@ -170,13 +170,18 @@ describe("an answer", () => {
   it("to OPTIONS allows what is asked for", async () => {
     const wanted = "content-type, x-phoenix-authtoken";
     const { code, headers, text } = await ask("OPTIONS", "vsn=2.0.0", {
-      headers: { origin: "https://example.com", "access-control-request-headers": wanted },
+      headers: { origin: "http://localhost:3000", "access-control-request-headers": wanted },
     });
     assert.deepEqual([code, text], [200, ""]);
     assert.equal(headers["access-control-allow-origin"], "*");
     assert.equal(headers["access-control-allow-headers"], wanted);
     assert.equal(headers["access-control-allow-methods"], "get, post, options");
     assert.equal(headers["access-control-max-age"], "3600");
+  });
+
+  it("to OPTIONS of a page that may not connect is the refusal", async () => {
+    const { code, json } = await ask("OPTIONS", "vsn=2.0.0", { headers: { origin: "https://example.com" } });
+    assert.deepEqual([code, json], [200, { status: 403 }]);
   });
 
   for (const method of ["PUT", "DELETE", "HEAD", "PATCH"]) {
