@@ -61,7 +61,7 @@ it("phoenix.js 1.7 stays away after a polite refusal of a bad token", async (t) 
 });
 
 for (const version of ["1.7", "1.8"]) {
-  it(`phoenix.js ${version} comes back with a fresh token after a polite refusal of one that has run out`, async (t) => {
+  it(`phoenix.js ${version} comes back with a fresh token when one that has run out is refused politely`, async (t) => {
     const page = await openPage(t, browser, `${elsewhere.origin}/${version}`);
     const params = [{ token: await expired() }, { token: await mint("alice") }];
     const { outcome, closes } = await joinFrom(page, polite, { params, attempts: 2 });

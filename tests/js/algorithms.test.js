@@ -142,16 +142,16 @@ describe("the algorithm is the key's, whatever a token says", () => {
 });
 
 describe("a set of keys", () => {
+  const IDS = { old: "RS256", new: "RS256", curve: "ES256", larger: "ES384", edwards: "EdDSA", pss: "PS512" };
+
   /** Keys with ids, as an identity provider publishes them. */
   const makeSet = () =>
     Promise.all(
-      [["old", "RS256"], ["new", "RS256"], ["curve", "ES256"], ["larger", "ES384"], ["edwards", "EdDSA"], ["pss", "PS512"]].map(
-        async ([kid, alg]) => {
-          const made = await makeKey(alg);
-          const jwk = { ...(await jose.exportJWK(made.publicKey)), kid, alg, use: "sig" };
-          return { ...made, kid, jwk, header: { alg, kid } };
-        },
-      ),
+      Object.entries(IDS).map(async ([kid, alg]) => {
+        const made = await makeKey(alg);
+        const jwk = { ...(await jose.exportJWK(made.publicKey)), kid, alg, use: "sig" };
+        return { ...made, kid, jwk, header: { alg, kid } };
+      }),
     );
   const optionsOf = (keys) => {
     const files = { "keys.json": JSON.stringify({ keys: keys.map(({ jwk }) => jwk) }) };

@@ -54,7 +54,7 @@ for (const { shards, param } of SERVERS) describe(`with --shards ${shards}, the 
     return tabs;
   }
 
-  /** Waits for the close, with `code` on a WebSocket. Over long-poll phoenix.js has its own for a session that fails. */
+  /** Waits for the close, with `code` on a WebSocket; over long-poll phoenix.js has its own for a failure. */
   async function expectClosed({ name, way, closes }, code) {
     assert.equal(await closes.take(`${name} is closed`), way.longPoll ? 1011 : code, name);
   }

@@ -35,7 +35,7 @@ export async function mint(sub, { key = SECRET, header = { alg: "HS512" }, ...cl
   return keepSecret(await token.sign(bytes));
 }
 
-/** A server's options: all that it can print, and a secret; lines to stand above all tables, in `[auth]`, and behind. */
+/** A server's options: it prints all it can and has a secret; lines to put above all tables, in `[auth]`, behind it. */
 export const guarded = ({ above = "", auth = 'secret_file = "secret"', files, rest = "", ...options } = {}) => ({
   config: [
     'log_level = "trace"',

@@ -83,7 +83,8 @@ for (const way of WAYS) describe(way.name, () => {
       const server = await Server.startFor(t, "hailer", guarded({ shards: way.shards }));
       for (const [what, make, reason] of BAD) {
         const token = await make(randomUUID());
-        const { socket, opens, closes } = dial(t, server, client, way, { params: token === undefined ? {} : { token } });
+        const params = token === undefined ? {} : { token };
+        const { socket, opens, closes } = dial(t, server, client, way, { params });
         assert.equal(await closes.take(`the refusal of ${what}`), way.longPoll ? 1008 : 1006);
         socket.disconnect();
         const line = `${way.longPoll ? "long-poll" : "WebSocket"} unauthorized: ${reason} `;
