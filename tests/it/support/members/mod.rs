@@ -3,7 +3,8 @@
 
 mod member;
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -21,7 +22,8 @@ pub(crate) const LOBBY: &str = "room:lobby";
 /// Connections that are begun between two looks at what has happened.
 const BATCH: usize = 64;
 
-/// How long a client that was told to come back later stays away.
+/// How long a client that was told to come back later stays away on average. Those who are put off together
+/// don't all come back together.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Who a member is.
@@ -68,8 +70,8 @@ pub(crate) struct Members {
     events: Events,
     members: Vec<Member>,
     buffer: Box<[u8]>,
-    /// Those who come back later, in the order of their times.
-    later: VecDeque<(Instant, usize)>,
+    /// Those who come back later, and when.
+    later: BinaryHeap<Reverse<(Instant, usize)>>,
     /// How many may be connected at a time; beyond it those who have joined first leave, one for each who comes.
     pub(crate) open_max: usize,
     /// Those who have left so.
@@ -91,7 +93,7 @@ impl Members {
             events: Events::with_capacity(1024),
             members: Vec::new(),
             buffer: vec![0; 64 * 1024].into_boxed_slice(),
-            later: VecDeque::new(),
+            later: BinaryHeap::new(),
             open_max: usize::MAX,
             retired: 0,
             closable: Vec::new(),
@@ -232,7 +234,7 @@ impl Members {
     /// Waits for something to happen, and does what is to be done about it.
     fn turn(&mut self, wait: Duration) {
         let now = Instant::now();
-        let due = self.later.front().map(|(due, _)| due.saturating_duration_since(now));
+        let due = self.later.peek().map(|Reverse((due, _))| due.saturating_duration_since(now));
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         match self.poll.poll(&mut events, Some(due.map_or(wait, |due| due.min(wait)))) {
             Ok(()) => {}
@@ -250,8 +252,8 @@ impl Members {
         self.buffer = buffer;
         self.events = events;
         let now = Instant::now();
-        while self.later.front().is_some_and(|(due, _)| *due <= now) {
-            let (_, key) = self.later.pop_front().expect("there is a first one");
+        while self.later.peek().is_some_and(|Reverse((due, _))| *due <= now) {
+            let Reverse((_, key)) = self.later.pop().expect("there is a first one");
             self.connect(key);
         }
     }
@@ -278,7 +280,8 @@ impl Members {
             }
             Happened::PutOff => {
                 self.tally.put_off += 1;
-                self.later.push_back((Instant::now() + RETRY, key));
+                let spread = u32::try_from(key * 37 % 100).expect("it is small");
+                self.later.push(Reverse((Instant::now() + RETRY / 2 + RETRY * spread / 100, key)));
             }
             Happened::Opened | Happened::Ended => {}
         }
