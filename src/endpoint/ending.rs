@@ -156,7 +156,7 @@ impl Endpoint {
     }
 
     /// Bytes that a connection has still to be sent.
-    fn waiting_bytes(&self, connection: &Connection) -> usize {
+    pub(super) fn waiting_bytes(&self, connection: &Connection) -> usize {
         let behind = connection.socket().into_iter().flat_map(|socket| {
             socket.joins.iter().filter_map(|join| {
                 let stream = self.hub.stream_ref(StreamKey { topic: join.topic, form: socket.form })?;

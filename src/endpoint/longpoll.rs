@@ -103,7 +103,10 @@ impl Endpoint {
     /// Ends a session with which nothing was wrong: its client still gets what was said before, and then an answer
     /// after which every phoenix.js comes back and joins again.
     fn close_session(&mut self, slot: u32, now: Instant) {
-        self.leave_all(slot, Rest::Keep, now);
+        // What it still gets becomes a copy of its own, and there may be as many such sessions as connections.
+        let bytes_max = self.config.limits.outbox_bytes_max;
+        let waiting = self.connections.get(slot as usize).map_or(0, |session| self.waiting_bytes(session));
+        self.leave_all(slot, if waiting <= bytes_max { Rest::Keep } else { Rest::Partial }, now);
         let Some(id) = self.id(slot) else { return };
         let Some(connection) = self.connection(id) else { return };
         let silent = connection.outbox.is_empty();
