@@ -30,6 +30,8 @@ pub struct IdentityParts<'a> {
     pub assigns: Option<Arc<dyn Any + Send + Sync>>,
 }
 
+const NEVER: UnixTime = UnixTime::MAX;
+
 /// The user of a socket, shared by its channels (Phoenix: what `connect/3` assigns).
 ///
 /// All texts lie in one block of memory: there is one of these for each connected user, idle or not.
@@ -39,7 +41,8 @@ pub struct Identity {
     user: u32,
     /// Where the socket id, the user and the claims end in the text; the account ends with it.
     ends: [u32; 3],
-    expires: Option<UnixTime>,
+    /// When the token runs out, or [`NEVER`]: an `Option` takes eight bytes more, for each connected user.
+    expires: UnixTime,
     key: Option<KeyTag>,
     assigns: Option<Arc<dyn Any + Send + Sync>>,
 }
@@ -59,7 +62,7 @@ impl Identity {
             text,
             user: place(user_end - user.len()),
             ends: [socket_id.len(), user_end, user_end + claims.len()].map(place),
-            expires: parts.expires,
+            expires: parts.expires.unwrap_or(NEVER),
             key: parts.key,
             assigns: parts.assigns,
         }
@@ -102,13 +105,13 @@ impl Identity {
     /// Whether nothing at all is known of the client.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.text.is_empty() && self.expires.is_none() && self.assigns.is_none()
+        self.text.is_empty() && self.expires == NEVER && self.assigns.is_none()
     }
 
     /// When the token runs out.
     #[must_use]
     pub fn expires(&self) -> Option<UnixTime> {
-        self.expires
+        (self.expires != NEVER).then_some(self.expires)
     }
 
     /// The key that the token was verified with.

@@ -1,6 +1,7 @@
 //! Keys that verify tokens.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
 use jsonwebtoken::{DecodingKey, DecodingKeyKind};
@@ -90,7 +91,7 @@ pub struct Key {
 ///
 /// It is made of the algorithm and the material, so that a key is the same after its file was read again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyTag(u64);
+pub struct KeyTag(NonZeroU64);
 
 impl fmt::Debug for KeyTag {
     /// It is made of a secret, perhaps.
@@ -113,7 +114,8 @@ impl KeyTag {
         }
         let digest: [u8; 32] = hash.finalize().into();
         let (first, _) = digest.split_first_chunk().expect("a digest is longer than eight bytes");
-        Self(u64::from_be_bytes(*first))
+        // One bit fewer, so that none takes no room of its own.
+        Self(NonZeroU64::MIN | u64::from_be_bytes(*first))
     }
 }
 
