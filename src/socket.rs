@@ -1,5 +1,6 @@
 //! A client's session, on whatever transport: its serializer and its channels.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::auth::Identity;
@@ -17,7 +18,7 @@ pub(crate) struct Socket {
     /// The client has been told that its token is about to run out.
     pub(crate) warned: bool,
     /// When the token is to be looked at, in wall-clock seconds.
-    pub(crate) due: Option<u32>,
+    pub(crate) due: Option<NonZeroU32>,
     pub(crate) joins: Joins,
     /// The user behind it.
     pub(crate) identity: Option<Arc<Identity>>,

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -204,7 +205,7 @@ impl Endpoint {
     }
 
     /// When the socket's token is to be looked at: before it runs out, or at the end of its grace.
-    fn token_due(&self, socket: &Socket) -> Option<u32> {
+    fn token_due(&self, socket: &Socket) -> Option<NonZeroU32> {
         let admission = self.config.admission.as_ref()?;
         let expires = socket.identity.as_ref()?.expires()?;
         let at = if socket.warned {
@@ -213,7 +214,7 @@ impl Endpoint {
             expires.saturating_sub(admission.expiry_warning.as_secs())
         };
         // Beyond the year 2106 nobody waits for it.
-        Some(u32::try_from(at).unwrap_or(u32::MAX))
+        NonZeroU32::new(u32::try_from(at).unwrap_or(u32::MAX).max(1))
     }
 
     /// Notes when a socket's token is to be looked at, unless it is looked at earlier anyway.
@@ -225,11 +226,11 @@ impl Endpoint {
         }
     }
 
-    fn enqueue_token(&mut self, id: ConnectionId, at: u32, now: Instant) {
+    fn enqueue_token(&mut self, id: ConnectionId, at: NonZeroU32, now: Instant) {
         if let Some(socket) = self.connection(id).and_then(|connection| connection.socket_mut()) {
             socket.due = Some(at);
         }
-        self.users.due.push(Reverse((at, id.slot, id.generation)));
+        self.users.due.push(Reverse((at.get(), id.slot, id.generation)));
         self.users.checked.get_or_insert(now);
     }
 
@@ -255,13 +256,15 @@ impl Endpoint {
         let unix = self.users.unix;
         let grace = self.config.admission.as_ref().map_or(0, |admission| admission.expiry_grace.as_secs());
         let Some(socket) = self.find(id).and_then(|connection| connection.socket()) else { return };
-        let Some(identity) = socket.identity.clone().filter(|_| socket.due == Some(at)) else { return };
+        let Some(identity) = socket.identity.clone().filter(|_| socket.due == NonZeroU32::new(at)) else {
+            return;
+        };
         let (Some(expires), warned) = (identity.expires(), socket.warned) else { return };
         if unix >= expires.saturating_add(grace) {
             return self.fail(id.slot, Fault::TokenExpired, now);
         }
         // A renewal may have come since; or the clock was set back, and the warning was too early.
-        if self.token_due(socket).is_some_and(|due| u64::from(due) <= unix) && !warned {
+        if self.token_due(socket).is_some_and(|due| u64::from(due.get()) <= unix) && !warned {
             self.warn_of_expiry(id, now);
         }
         let due = self.find(id).and_then(|connection| self.token_due(connection.socket()?));
