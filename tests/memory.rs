@@ -80,6 +80,25 @@ fn a_private_message_costs_the_same_among_ten_and_among_many() {
 }
 
 #[test]
+fn users_that_come_and_go_leave_nothing_while_their_tokens_live_on() {
+    let mut crowd = Crowd::of_users();
+    // Somebody stays, so that there is always a connection.
+    crowd.join_user(0);
+    let mut come_and_go = |range: std::ops::Range<usize>| {
+        for number in range {
+            crowd.join_user(number);
+            let id = crowd.ids.pop().expect("it has just come");
+            crowd.endpoint.handle_error(id, crowd.now);
+            while crowd.endpoint.poll_closed().is_some() {}
+        }
+    };
+    come_and_go(1..5_000);
+    let used = allocation_counter::measure(|| come_and_go(5_000..25_000));
+    println!("left behind by 20,000 users that came and went: {} bytes", used.bytes_current);
+    assert!(used.bytes_current <= 16 * 1024, "{} bytes", used.bytes_current);
+}
+
+#[test]
 fn a_session_on_long_poll_stays_within_its_budget() {
     let count = SUBSCRIBERS / 10;
     let mut crowd = Crowd::empty();

@@ -39,6 +39,9 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Tokens looked at before the loop has its turn again: those of one sign-in rush run out together.
 const DUE_PER_TURN: usize = 1024;
 
+/// So few entries are kept, be they of sockets that have gone or not.
+const DUE_MIN: usize = 1024;
+
 /// Which sockets belong to whom, and when their tokens run out.
 pub(super) struct Users {
     /// Places of sockets by the hashes of their ids. The ids themselves are in the sockets.
@@ -230,8 +233,24 @@ impl Endpoint {
         if let Some(socket) = self.connection(id).and_then(|connection| connection.socket_mut()) {
             socket.due = Some(at);
         }
+        self.forget_the_gone();
         self.users.due.push(Reverse((at.get(), id.slot, id.generation)));
         self.users.checked.get_or_insert(now);
+    }
+
+    /// Drops the entries of sockets that have gone once they are the most: tokens live for weeks, sockets come and
+    /// go.
+    fn forget_the_gone(&mut self) {
+        let (due, connections) = (&mut self.users.due, &self.connections);
+        if due.len() < DUE_MIN || due.len() / 2 < connections.len() {
+            return;
+        }
+        due.retain(|Reverse((at, slot, generation))| {
+            let connection = connections.get(*slot as usize).filter(|found| found.generation == *generation);
+            let socket = connection.and_then(Connection::socket);
+            socket.is_some_and(|socket| socket.due == NonZeroU32::new(*at))
+        });
+        due.shrink_to(DUE_MIN);
     }
 
     /// Looks at the tokens whose time has come.
