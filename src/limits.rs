@@ -166,7 +166,7 @@ limits! {
     /// Time without a byte from the client after which a WebSocket is closed.
     idle_timeout: Duration = Duration::from_secs(60), least Duration::from_secs(1);
     /// Tokens of one shard's clients about which it is not yet decided; beyond it a client is refused.
-    connects_waiting_max: usize = 100_000, least 1;
+    connects_waiting_max: usize = 20_000, least 1;
     /// Time from a request to the decision whether its client may connect; then it is refused.
     connect_timeout: Duration = Duration::from_secs(10), least Duration::from_millis(250);
     /// Bytes of a token; a longer one is refused before it is decoded.

@@ -1,5 +1,7 @@
 //! The channel of the standalone server: what those may say who are allowed to, all subscribers hear.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -25,8 +27,12 @@ pub struct Notification;
 
 /// The same for those whom a rule lets join and push. Events other than `new_msg` that a client may push are
 /// broadcast with their payloads as they are.
-#[derive(Debug, Clone)]
-pub struct Restricted(pub Rule);
+#[derive(Debug)]
+pub struct Restricted {
+    rule: Rule,
+    /// What each user has pushed within the last minute: leaving and joining again is not to set it back.
+    minutes: Mutex<HashMap<Box<str>, Minute>>,
+}
 
 /// What clients may do with the topics of a pattern.
 #[derive(Debug, Clone)]
@@ -37,14 +43,39 @@ pub struct Rule {
     pub rights: Rights,
     /// Bytes of a payload from a client.
     pub payload_bytes_max: Option<usize>,
-    /// Messages that one client may push in a minute, on each of its topics.
+    /// Messages that one user may push in a minute, on all devices together; a client without a user on each of
+    /// its topics.
     pub pushes_per_minute: Option<u32>,
 }
 
-/// How much one client has pushed in the minute that began then.
+/// So many users are remembered for having pushed; of more, those whose minute is over are forgotten, and others
+/// are counted on each of their topics alone.
+const MINUTES_MAX: usize = 10_000;
+
+/// How much was pushed in the minute that began then.
+#[derive(Debug)]
 struct Minute {
     begun: Instant,
     pushes: u32,
+}
+
+impl Minute {
+    fn new(now: Instant) -> Self {
+        Self { begun: now, pushes: 0 }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.begun) >= Duration::from_secs(60)
+    }
+
+    /// Counts one push; how many there have been.
+    fn count(&mut self, now: Instant) -> u32 {
+        if self.is_over(now) {
+            *self = Self::new(now);
+        }
+        self.pushes = self.pushes.saturating_add(1);
+        self.pushes
+    }
 }
 
 #[derive(Deserialize)]
@@ -53,39 +84,61 @@ struct NewMsg<'a> {
     body: &'a RawValue,
 }
 
-impl Rule {
+impl Restricted {
+    /// Lets clients do what the rule says.
+    #[must_use]
+    pub fn new(rule: Rule) -> Self {
+        Self { rule, minutes: Mutex::default() }
+    }
+
     fn may_join(&self, cx: &Context<'_>) -> bool {
-        self.rights.join.includes(cx.current_user(), self.pattern.user_in(cx.topic()))
+        self.rule.rights.join.includes(cx.current_user(), self.rule.pattern.user_in(cx.topic()))
     }
 
     /// Why a push is refused, if it is.
     fn refusal(&self, event: &str, payload: Payload<'_>, cx: &mut Context<'_>) -> Option<&'static str> {
-        let owner = self.pattern.user_in(cx.topic());
-        if !self.rights.may_push(event, cx.current_user(), owner) {
+        let owner = self.rule.pattern.user_in(cx.topic());
+        if !self.rule.rights.may_push(event, cx.current_user(), owner) {
             return Some(UNAUTHORIZED);
         }
         let bytes = match payload {
             Payload::Json(json) => json.get().len(),
             Payload::Binary(bytes) => bytes.len(),
         };
-        if self.payload_bytes_max.is_some_and(|bytes_max| bytes > bytes_max) {
+        if self.rule.payload_bytes_max.is_some_and(|bytes_max| bytes > bytes_max) {
             return Some("payload too large (payload_bytes_max)");
         }
-        let pushes_max = self.pushes_per_minute?;
-        let now = cx.now();
-        let minute = cx.assigns_mut().get_mut::<Minute>();
-        let pushes = match minute {
-            Some(minute) if now.saturating_duration_since(minute.begun) < Duration::from_secs(60) => {
-                minute.pushes = minute.pushes.saturating_add(1);
-                minute.pushes
-            }
-            _ => {
-                cx.assigns_mut().insert(Minute { begun: now, pushes: 1 });
-                1
-            }
-        };
+        let pushes_max = self.rule.pushes_per_minute?;
+        let pushes = self.count_of_user(cx).unwrap_or_else(|| count_of_join(cx));
         (pushes > pushes_max).then_some("too many messages (pushes_per_minute)")
     }
+
+    /// Counts a push of this minute for its user. `None` if there is none, or no room to remember one more.
+    fn count_of_user(&self, cx: &Context<'_>) -> Option<u32> {
+        let user = cx.current_user()?.user();
+        let now = cx.now();
+        // Held for a look into a table, by whoever pushes to this rule's topics; deliveries don't come here.
+        let mut minutes = self.minutes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(minute) = minutes.get_mut(user) {
+            return Some(minute.count(now));
+        }
+        if minutes.len() >= MINUTES_MAX {
+            minutes.retain(|_, minute| !minute.is_over(now));
+        }
+        if user.is_empty() || minutes.len() >= MINUTES_MAX {
+            return None;
+        }
+        Some(minutes.entry(user.into()).or_insert_with(|| Minute::new(now)).count(now))
+    }
+}
+
+/// Counts a push of this minute for one join.
+fn count_of_join(cx: &mut Context<'_>) -> u32 {
+    let now = cx.now();
+    if cx.assigns().get::<Minute>().is_none() {
+        cx.assigns_mut().insert(Minute::new(now));
+    }
+    cx.assigns_mut().get_mut::<Minute>().map_or(1, |minute| minute.count(now))
 }
 
 /// Broadcasts the `body` of a `new_msg`.
@@ -118,11 +171,11 @@ impl Channel for Notification {
 
 impl Channel for Restricted {
     fn join(&self, _: &str, _: Payload<'_>, cx: &mut Context<'_>) -> Result<PayloadBuf, JoinError> {
-        if self.0.may_join(cx) { Ok(PayloadBuf::empty()) } else { Err(JoinError::reason(UNAUTHORIZED)) }
+        if self.may_join(cx) { Ok(PayloadBuf::empty()) } else { Err(JoinError::reason(UNAUTHORIZED)) }
     }
 
     fn handle_in(&self, event: &str, payload: Payload<'_>, cx: &mut Context<'_>) -> Result<(), ChannelError> {
-        match self.0.refusal(event, payload, cx) {
+        match self.refusal(event, payload, cx) {
             Some(reason) => cx.reply_error(reason),
             None if event == NEW_MSG => return broadcast_body(payload, cx),
             None => cx.broadcast(event, payload.into()),
@@ -132,7 +185,7 @@ impl Channel for Restricted {
 
     fn handle_renewal(&self, cx: &mut Context<'_>) -> Result<(), ChannelError> {
         // What the fresh token says may be less than what the old one did.
-        if !self.0.may_join(cx) {
+        if !self.may_join(cx) {
             cx.stop();
         }
         Ok(())

@@ -28,7 +28,8 @@ table! {
         slow_readers: Option<SlowReader> = None, like "\"skip\"";
         /// Bytes of a pushed payload; without it the limit message_bytes_max alone holds.
         payload_bytes_max: Option<usize> = None, like "\"4KiB\"";
-        /// Pushes that one client may make to one of these topics in a minute; without it there is no bound.
+        /// Pushes that one user may make to these topics in a minute, on all devices together (a client without a
+        /// user: on each of its topics); without it there is no bound.
         pushes_per_minute: Option<u32> = None, like "60";
     }
     besides {}

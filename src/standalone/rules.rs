@@ -23,7 +23,7 @@ pub(super) fn router(settings: &Settings) -> Result<(Router, Vec<TopicPattern>),
             auto_join.push(pattern.clone());
         }
         let slow_readers = rule.slow_readers.unwrap_or(settings.slow_readers);
-        let channel = Arc::new(Restricted(restrict(rule, pattern.clone())));
+        let channel = Arc::new(Restricted::new(restrict(rule, pattern.clone())));
         router = router.channel_with(pattern, channel, slow_readers);
     }
     // A client is not to learn which topics there are.

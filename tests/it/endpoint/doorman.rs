@@ -86,7 +86,7 @@ pub(super) fn router() -> Router {
     let own = Rights { join: Who::Owner, push: Vec::new() };
     let rule = |pattern: &str, rights: Rights| {
         let pattern = TopicPattern::parse(pattern).unwrap();
-        Restricted(Rule { pattern, rights, payload_bytes_max: Some(64), pushes_per_minute: Some(3) })
+        Restricted::new(Rule { pattern, rights, payload_bytes_max: Some(64), pushes_per_minute: Some(3) })
     };
     Router::new()
         .channel("room:lobby".parse().unwrap(), rule("room:lobby", lobby))
@@ -101,7 +101,7 @@ pub(super) fn staff_router() -> Router {
     let pattern = TopicPattern::parse("room:staff").unwrap();
     let rights = Rights { join, push: Vec::new() };
     let rule = Rule { pattern: pattern.clone(), rights, payload_bytes_max: None, pushes_per_minute: None };
-    Router::new().channel(pattern, Restricted(rule))
+    Router::new().channel(pattern, Restricted::new(rule))
 }
 
 pub(super) fn config(doorman: &Arc<Doorman>) -> Config {

@@ -125,7 +125,18 @@ fn a_rule_bounds_what_those_who_may_write_write() {
     for _ in 0..3 {
         assert_eq!(answer(&mut server, "hi"), None);
     }
-    assert_eq!(answer(&mut server, "hi"), Some(json!("too many messages (pushes_per_minute)")));
+    let too_many = Some(json!("too many messages (pushes_per_minute)"));
+    assert_eq!(answer(&mut server, "hi"), too_many);
+    // Neither joining again nor another device gives more.
+    server.leave(client, LOBBY);
+    server.join(client, LOBBY, json!({}));
+    assert_eq!(answer(&mut server, "hi"), too_many);
+    let other = join(&mut server, FORMS[1], "ada,staff", LOBBY);
+    let asked = server.push(other, LOBBY, "new_msg", json!({"body": "hi"}));
+    assert!(server.take_reply(other, &asked).is_some(), "the same user on another device");
+    let colleague = join(&mut server, FORMS[1], "eve,staff", LOBBY);
+    let asked = server.push(colleague, LOBBY, "new_msg", json!({"body": "hi"}));
+    assert_eq!(server.take_reply(colleague, &asked), None, "another user");
     pass(&mut server, &[client], seconds(60));
     assert_eq!(answer(&mut server, "hi"), None);
 }
