@@ -184,9 +184,14 @@ fn accounts(settings: &Settings, warn: &mut dyn FnMut(&str, &str)) {
             "a user who is disabled may connect until it is over: more than ten minutes",
         );
     }
+    if accounts.deadline >= settings.limits.connect_timeout {
+        warn("accounts.deadline", "a client is refused by limits.connect_timeout before its look-up is");
+    }
     if accounts.url.as_ref().is_some_and(sends_password_in_clear) {
         let key = if accounts.url_file.is_some() { "accounts.url_file" } else { "accounts.url" };
-        warn(key, "the password goes to another host without TLS: add sslmode=require");
+        let message = "the password goes to another host without TLS, which is not spoken to PostgreSQL: put a pooler or \
+                       a tunnel that does on this machine";
+        warn(key, message);
     }
 }
 

@@ -58,7 +58,8 @@ fn what_is_unwise_is_a_warning() {
     );
     accounts(
         "url_file = \"url\"",
-        "accounts.url_file: the password goes to another host without TLS: add sslmode=require",
+        "accounts.url_file: the password goes to another host without TLS, which is not spoken to PostgreSQL: put a \
+         pooler or a tunnel that does on this machine",
     );
     check_warning("[auth]\nsecret = \"a\"\n", "use the …_file setting, or the environment");
     check_warning(
