@@ -9,7 +9,7 @@ use super::value::quoted;
 use super::{AuthKey, Settings, TopicRule};
 
 /// What is not commented out: the setting, and its value unless that is its default.
-const SET: &[&str] = &["listen", "check_origin"];
+const SET: &[&str] = &["listen", "check_origin", "path"];
 
 const HEAD: &str = "\
 # The configuration of Hailer.

@@ -399,9 +399,10 @@ fn the_template_has_every_setting_and_is_a_safe_start() {
     let mut expected = Settings::default();
     expected.auth.secret_file = Some("hailer.secret".into());
     expected.auth.secret = Some(Secret::new(MARK));
+    expected.store.path = Some("hailer.db".into());
     expected.topics = TopicRule::defaults();
     assert_eq!(loaded.settings, expected);
-    assert_eq!(loaded.warnings().len(), 1, "{:?}", loaded.warnings());
+    assert_eq!(loaded.warnings(), []);
     for line in text.lines() {
         assert!(line.len() <= 120, "{line}");
     }
@@ -420,8 +421,8 @@ fn what_is_commented_out_in_the_template_is_good_as_it_stands() {
         })
         .collect();
     let known = plain_settings().count() + AuthKey::KEYS.len() + TopicRule::KEYS.len();
-    // Three are set: the address, the origins and the secret's file.
-    assert_eq!(settings.len() + 3, known);
+    // Four are set: the address, the origins, the secret's file and the store.
+    assert_eq!(settings.len() + 4, known);
     for at in settings {
         let mut lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
         lines[at] = lines[at][2..].to_owned();
