@@ -27,8 +27,9 @@ impl Keys {
     /// closed (code 4001), so that their clients come back with fresh tokens; otherwise they stay until their
     /// tokens run out.
     pub fn replace(&self, verifier: Verifier, close: bool, server: &ServerHandle) {
-        info!(keys = verifier.keys().len(), "the keys are replaced");
+        let count = verifier.keys().len();
         self.verifier.replace(verifier);
+        info!(keys = count, "the keys are replaced");
         if !close {
             return;
         }
