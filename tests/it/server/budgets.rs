@@ -44,7 +44,7 @@ fn the_kernel_holds_as_many_connections_as_the_backlog_allows() {
     const BACKLOG: usize = 4;
     let hailer = Hailer::start(&["--shards", "1", "--limit", "listen_backlog=4"]);
     Client::connect(hailer.address()).heartbeat();
-    hailer.signal("STOP");
+    hailer.suspend();
     let connect = |patience| TcpStream::connect_timeout(&hailer.address(), patience);
     // Linux lets the queue grow to one more than its length.
     let held: Vec<_> = (0..=BACKLOG).map(|_| connect(PATIENCE).expect("there is room")).collect();

@@ -135,6 +135,22 @@ impl Hailer {
         assert!(status.expect("kill runs").success());
     }
 
+    /// Suspends the process, and waits until each of its threads stands still: the signal may come while one of
+    /// them is at work.
+    pub(crate) fn suspend(&self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.pid());
+        let stands = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            // The state stands behind the name, which is in parentheses.
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        };
+        eventually("the process stands still", || {
+            let mut tasks = std::fs::read_dir(&tasks).expect("the process is there").map_while(Result::ok);
+            tasks.all(stands).then_some(())
+        });
+    }
+
     /// Waits for the end of the process.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
