@@ -234,9 +234,7 @@ impl Endpoint {
                 // phoenix.js comes back after either; what it shows differs.
                 let status =
                     if retry { longpoll::Status::InternalServerError } else { longpoll::Status::Forbidden };
-                let mut bytes = Vec::new();
-                longpoll::write_status(&mut bytes, http::Status::Ok, status as u16, None, keep_alive);
-                self.queue_bytes(id.slot, bytes.into_boxed_slice().into());
+                self.answer_status(id, status, None, keep_alive);
             }
             Wanted::WebSocket(Ok(accepted)) if polite => {
                 self.stats.upgrade_refused += 1;

@@ -50,6 +50,13 @@ pub(super) enum Next {
     Close,
 }
 
+impl Next {
+    /// What follows an answer behind which the connection goes on, or not.
+    pub(super) fn after(keep_alive: bool) -> Self {
+        if keep_alive { Self::Request } else { Self::Close }
+    }
+}
+
 /// How far the body of a POST has come, and how many bytes it has used.
 enum BodyRead {
     Done(usize),
@@ -254,7 +261,7 @@ impl Endpoint {
         debug!(slot = id.slot, ?request, "answering a request");
         // A body that nobody asked for is not read, so the connection ends with the answer.
         let keep_alive = request.keep_alive && !last && !self.draining && request.body == Framing::None;
-        let next = if keep_alive { Next::Request } else { Next::Close };
+        let next = Next::after(keep_alive);
         if let Some(mount) = self.mount(request.path) {
             if !self.is_from_here(id, request, mount, now) {
                 return self.answer_foreign(id, request, mount, keep_alive);
@@ -320,15 +327,12 @@ impl Endpoint {
         keep_alive: bool,
     ) -> Next {
         if mount == Mount::LongPoll && request.method != Method::Head {
-            let mut bytes = Vec::new();
-            let status = longpoll::Status::Forbidden as u16;
-            longpoll::write_status(&mut bytes, Status::Ok, status, None, keep_alive);
-            self.queue_bytes(id.slot, bytes.into_boxed_slice().into());
+            self.answer_status(id, longpoll::Status::Forbidden, None, keep_alive);
         } else {
             let head_only = request.method == Method::Head;
             self.respond(id, &Response::new(Status::Forbidden), keep_alive, head_only);
         }
-        if keep_alive { Next::Request } else { Next::Close }
+        Next::after(keep_alive)
     }
 
     fn answer_wrong_method(
@@ -341,7 +345,7 @@ impl Endpoint {
         let body = format!("this path takes {allowed}\n");
         let response = Response::text(Status::MethodNotAllowed, &body).header("allow", allowed);
         self.respond(id, &response, keep_alive, request.method == Method::Head);
-        if keep_alive { Next::Request } else { Next::Close }
+        Next::after(keep_alive)
     }
 
     fn answer_page(&mut self, id: ConnectionId, page: Page, keep_alive: bool, head_only: bool) {
@@ -368,7 +372,7 @@ impl Endpoint {
         keep_alive: bool,
         now: Instant,
     ) -> Next {
-        let next = if keep_alive { Next::Request } else { Next::Close };
+        let next = Next::after(keep_alive);
         let serializer = match mount {
             Mount::Plain | Mount::LongPoll => Some(Serializer::V2),
             Mount::Phoenix => match http::query::last(request.query, "vsn") {

@@ -47,7 +47,7 @@ impl Endpoint {
         keep_alive: bool,
         now: Instant,
     ) -> Next {
-        let next = if keep_alive { Next::Request } else { Next::Close };
+        let next = Next::after(keep_alive);
         match request.method {
             Method::Get | Method::Post => {}
             Method::Options => {
@@ -128,10 +128,21 @@ impl Endpoint {
         if request.method != Method::Post {
             return self.open_session(id, request, keep_alive, now);
         }
+        self.answer_status(id, Status::Gone, None, keep_alive);
+        Next::after(keep_alive)
+    }
+
+    /// Answers with a status alone, and perhaps with the reason for it.
+    pub(super) fn answer_status(
+        &mut self,
+        id: ConnectionId,
+        status: Status,
+        reason: Option<&str>,
+        keep_alive: bool,
+    ) {
         let mut bytes = Vec::new();
-        longpoll::write_status(&mut bytes, http::Status::Ok, Status::Gone as u16, None, keep_alive);
+        longpoll::write_status(&mut bytes, http::Status::Ok, status as u16, reason, keep_alive);
         self.queue_bytes(id.slot, bytes.into_boxed_slice().into());
-        if keep_alive { Next::Request } else { Next::Close }
     }
 
     fn answer_preflight(&mut self, id: ConnectionId, request: &Request<'_>, keep_alive: bool) {
@@ -174,17 +185,14 @@ impl Endpoint {
         match serializer {
             None => {
                 self.stats.sessions_refused += 1;
-                let mut bytes = Vec::new();
-                let status = Status::Forbidden as u16;
-                longpoll::write_status(&mut bytes, http::Status::Ok, status, None, keep_alive);
-                self.queue_bytes(id.slot, bytes.into_boxed_slice().into());
+                self.answer_status(id, Status::Forbidden, None, keep_alive);
             }
             Some(serializer) if self.config.admission.is_some() => {
                 return self.ask(id, request, serializer, Wanted::Session, keep_alive, now);
             }
             Some(serializer) => self.begin_session(id, serializer, None, peer, keep_alive, now),
         }
-        if keep_alive { Next::Request } else { Next::Close }
+        Next::after(keep_alive)
     }
 
     /// Opens a session, if there is room for one, and answers the request that has asked for it.
@@ -197,16 +205,14 @@ impl Endpoint {
         keep_alive: bool,
         now: Instant,
     ) {
-        let mut bytes = Vec::new();
-        if self.has_room_for_session(peer) {
-            let token = self.insert_session(serializer, identity, peer, now);
-            longpoll::write_answer(&mut bytes, Status::Gone, &token, keep_alive);
-        } else {
+        if !self.has_room_for_session(peer) {
             self.stats.sessions_refused += 1;
             let reason = Some("too many sessions (sessions_per_address_max, sessions_per_shard_max)");
-            let status = Status::InternalServerError as u16;
-            longpoll::write_status(&mut bytes, http::Status::Ok, status, reason, keep_alive);
+            return self.answer_status(id, Status::InternalServerError, reason, keep_alive);
         }
+        let token = self.insert_session(serializer, identity, peer, now);
+        let mut bytes = Vec::new();
+        longpoll::write_answer(&mut bytes, Status::Gone, &token, keep_alive);
         self.queue_bytes(id.slot, bytes.into_boxed_slice().into());
     }
 
@@ -308,19 +314,20 @@ impl Endpoint {
         status: Status,
         now: Instant,
     ) {
-        let nonce = self.session_mut(session).map(|session| session.nonce);
-        let token = nonce.map_or_else(String::new, |nonce| self.session_token(session, nonce));
         let Some(State::Http(http)) = self.connection(poll).map(|connection| &mut connection.state) else {
             return;
         };
         http.parked = None;
         let keep_alive = http.keep_alive;
-        let mut bytes = Vec::new();
-        match status {
-            Status::NoContent => longpoll::write_answer(&mut bytes, status, &token, keep_alive),
-            _ => longpoll::write_status(&mut bytes, http::Status::Ok, status as u16, None, keep_alive),
+        if status == Status::NoContent {
+            let nonce = self.session_mut(session).map(|session| session.nonce);
+            let token = nonce.map_or_else(String::new, |nonce| self.session_token(session, nonce));
+            let mut bytes = Vec::new();
+            longpoll::write_answer(&mut bytes, status, &token, keep_alive);
+            self.queue_bytes(poll.slot, bytes.into_boxed_slice().into());
+        } else {
+            self.answer_status(poll, status, None, keep_alive);
         }
-        self.queue_bytes(poll.slot, bytes.into_boxed_slice().into());
         self.after_poll(poll, now);
     }
 
@@ -490,10 +497,8 @@ impl Endpoint {
             return Next::Close;
         };
         let keep_alive = http.keep_alive;
-        let mut bytes = Vec::new();
-        longpoll::write_status(&mut bytes, http::Status::Ok, answer as u16, reason, keep_alive);
-        self.queue_bytes(id.slot, bytes.into_boxed_slice().into());
-        if keep_alive { Next::Request } else { Next::Close }
+        self.answer_status(id, answer, reason, keep_alive);
+        Next::after(keep_alive)
     }
 
     /// Ends a session because of a fault. A waiting poll is answered so that every phoenix.js reconnects.
