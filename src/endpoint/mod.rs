@@ -12,6 +12,7 @@ mod ending;
 mod flush;
 mod http;
 mod longpoll;
+mod posts;
 mod timers;
 mod users;
 mod web_socket;

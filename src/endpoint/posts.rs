@@ -1,0 +1,103 @@
+//! POSTs of long-poll: from the bytes of a body to messages.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Endpoint;
+use super::http::Next;
+use crate::connection::{Body, ConnectionId, State};
+use crate::fault::Fault;
+use crate::http::{self, BodyDecoder, Framing, Request};
+use crate::longpoll::{self, Batch, Line, Status};
+
+impl Endpoint {
+    /// The head of a POST has come: its body is read next.
+    pub(super) fn begin_post(
+        &mut self,
+        id: ConnectionId,
+        request: &Request<'_>,
+        session: ConnectionId,
+        now: Instant,
+    ) -> Next {
+        self.stats.posts += 1;
+        let limits = &self.config.limits;
+        let body_timeout = limits.body_timeout;
+        let decoder = match BodyDecoder::new(request.body, limits.body_bytes_max) {
+            Ok(decoder) => decoder,
+            Err(error) => {
+                self.refuse_post(id, error.status(), error.reason());
+                return Next::Close;
+            }
+        };
+        if request.expect_continue && request.body != Framing::None {
+            self.queue_bytes(id.slot, crate::connection::Bytes::Static(http::CONTINUE));
+        }
+        let batch = Batch::of(request.headers.get("content-type"));
+        // This request's body is read, so it does not end the connection.
+        let keep_alive = request.keep_alive && !self.draining;
+        let Some(State::Http(http)) = self.connection(id).map(|connection| &mut connection.state) else {
+            return Next::Close;
+        };
+        http.keep_alive = keep_alive;
+        http.body = Some(Box::new(Body { decoder, bytes: Vec::new(), session, batch }));
+        self.deadlines.set(id.slot, now, body_timeout);
+        Next::Body
+    }
+
+    /// Refuses a body, or what is in it; the session lives.
+    pub(super) fn refuse_post(&mut self, id: ConnectionId, status: http::Status, reason: &str) {
+        self.stats.http_refused += 1;
+        let mut bytes = Vec::new();
+        longpoll::write_status(&mut bytes, status, status.code(), Some(reason), false);
+        self.queue_bytes(id.slot, bytes.into_boxed_slice().into());
+    }
+
+    /// The body of a POST is whole.
+    pub(super) fn handle_post(&mut self, id: ConnectionId, body: &Body, now: Instant) -> Next {
+        let lines_max = self.config.limits.poll_messages_max;
+        let messages = match body.batch.messages(&body.bytes, lines_max) {
+            Ok(messages) => messages,
+            Err(error) => {
+                self.refuse_post(id, error.status(), error.reason());
+                return Next::Close;
+            }
+        };
+        let mut answer = Status::Ok;
+        let mut reason = None;
+        for message in messages {
+            let Some(session) = self.session_mut(body.session) else {
+                answer = Status::Gone;
+                break;
+            };
+            let serializer = session.socket.serializer;
+            self.stats.messages_in += 1;
+            let limits = Arc::clone(&self.config.limits);
+            let too_long = |len: usize| len > limits.message_bytes_max;
+            let decoded = match &message {
+                Line::Text(text) if too_long(text.len()) => {
+                    Err(Fault::Frame(crate::ws::ProtocolError::MessageTooLong))
+                }
+                Line::Binary(data) if too_long(data.len()) => {
+                    Err(Fault::Frame(crate::ws::ProtocolError::MessageTooLong))
+                }
+                Line::Text(text) => serializer.decode_text(text, &limits).map_err(Fault::Message),
+                Line::Binary(data) => serializer.decode_binary(data, &limits).map_err(Fault::Message),
+            };
+            match decoded {
+                Ok(message) => self.dispatch(body.session, &message, now),
+                Err(fault) => {
+                    reason = Some(fault.reason());
+                    answer = Status::RequestTimeout;
+                    self.fail(body.session.slot, fault, now);
+                    break;
+                }
+            }
+        }
+        let Some(State::Http(http)) = self.connection(id).map(|connection| &connection.state) else {
+            return Next::Close;
+        };
+        let keep_alive = http.keep_alive;
+        self.answer_status(id, answer, reason, keep_alive);
+        Next::after(keep_alive)
+    }
+}
