@@ -8,11 +8,12 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{Date, OffsetDateTime};
 
-use super::users::{StoreOptions, columns, date, json_line, now, shown};
+use super::users::{StoreOptions, columns, date, json_line, shown};
 use crate::auth::UnixTime;
 use crate::auth::deny::Denial;
 use crate::limits::Bound;
 use crate::server::store::StoredDenial;
+use crate::server::unix_time;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -92,7 +93,7 @@ pub(super) fn run(deny: Deny) -> Result<(), String> {
     match deny {
         Deny::Add(add) => run_add(add),
         Deny::List { options } => {
-            let denials = options.open()?.denials(now()).map_err(|error| error.to_string())?;
+            let denials = options.open()?.denials(unix_time()).map_err(|error| error.to_string())?;
             super::print(&match options.json {
                 true => denials.iter().map(|stored| json_line(&in_json(stored))).collect(),
                 false if denials.is_empty() => "nothing is denied\n".to_owned(),
@@ -116,7 +117,7 @@ pub(super) fn run(deny: Deny) -> Result<(), String> {
 }
 
 fn run_add(add: Add) -> Result<(), String> {
-    let now = now();
+    let now = unix_time();
     let denial = Denial {
         subject: add.sub,
         issued_before: add.issued_before.map(|time| match time {

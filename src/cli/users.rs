@@ -1,7 +1,6 @@
 //! `hailer users`
 
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -12,6 +11,7 @@ use super::args::ConfigFile;
 use crate::auth::UnixTime;
 use crate::config::Flags;
 use crate::server::store::{Store, StoreError, StoreErrorKind, User};
+use crate::server::unix_time;
 
 /// Users that are read from the store and printed at a time.
 const PAGE: usize = 1000;
@@ -105,14 +105,14 @@ pub(super) fn run(users: Users) -> Result<(), String> {
             let user = user.ok_or_else(|| no_such(&id))?;
             super::print(&if options.json { json_line(&in_json(&user)) } else { in_words(&user) })
         }
-        Users::Disable(one) => change(&one, "disabled", |store, id| store.disable_user(id, now())),
-        Users::Enable(one) => change(&one, "enabled", |store, id| store.enable_user(id, now())),
+        Users::Disable(one) => change(&one, "disabled", |store, id| store.disable_user(id, unix_time())),
+        Users::Enable(one) => change(&one, "enabled", |store, id| store.enable_user(id, unix_time())),
         Users::Remove(one) => change(&one, "removed", Store::remove_user),
     }
 }
 
 fn add(id: &str, name: Option<&str>, options: &StoreOptions) -> Result<(), String> {
-    if !options.make()?.add_user(id, name, now()).map_err(|error| error.to_string())? {
+    if !options.make()?.add_user(id, name, unix_time()).map_err(|error| error.to_string())? {
         return Err(format!("there is a user {} already; nothing was changed", shown(id)));
     }
     report(id, "added", options)
@@ -215,11 +215,6 @@ pub(super) fn date(seconds: UnixTime) -> String {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
     let time = i64::try_from(seconds).ok().and_then(|time| OffsetDateTime::from_unix_timestamp(time).ok());
     time.and_then(|time| time.format(format).ok()).unwrap_or_else(|| seconds.to_string())
-}
-
-pub(super) fn now() -> UnixTime {
-    // A clock before 1970 is set wrong; everything is young then.
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::auth::connect::{Answer, Connect, ConnectRequest, Verdict};
 use crate::endpoint::Ticket;
 
 /// The wall clock. A clock that stands before 1970 counts as 1970, where every token is not yet valid.
-pub(super) fn unix_time() -> UnixTime {
+pub(crate) fn unix_time() -> UnixTime {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 

@@ -38,6 +38,8 @@ use crate::endpoint::{Config, Endpoint, HandedOver};
 use crate::stats::Stats;
 
 use connect::Reception;
+#[cfg(feature = "cli")]
+pub(crate) use connect::unix_time;
 use shard::Shard;
 pub use signals::{StopSignals, run_until_signalled};
 
