@@ -6,8 +6,9 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{CheckOrigin, Loaded, Place, Problem, RefusalStyle, Settings, WhenAway, Who};
+use super::{CheckOrigin, Loaded, Place, Problem, RefusalStyle, Settings, WhenAway};
 use crate::auth::connect::Secret;
+use crate::auth::rights::Who;
 use crate::limits::Limits;
 
 /// phoenix.js gives a long-poll up after this time.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::load::Loader;
 use super::settings::is_host;
 use super::topics::{SUB, Shape, TopicRule};
-use super::{AccountSource, CheckOrigin, Place, Problem, Who};
+use super::{AccountSource, CheckOrigin, Place, Problem};
+use crate::auth::rights::Who;
 use crate::limits::Limits;
 
 /// The most that clocks may differ; beyond it a clock is wrong.

@@ -45,7 +45,7 @@ pub use settings::{
     SecretAlgorithm, SecretEncoding, Settings, Store, WhenAway,
 };
 pub use template::template;
-pub use topics::{PushRight, TopicRule, Who};
+pub use topics::{PushRight, TopicRule};
 
 /// The environment variable that names the file.
 pub const FILE_VARIABLE: &str = "HAILER_CONFIG";

@@ -5,6 +5,7 @@ use super::load::{path, plain_settings, variable};
 use super::report::limit_rows;
 use super::*;
 use crate::auth::connect::Secret;
+use crate::auth::rights::Who;
 use crate::auth::token::Algorithm;
 
 /// A secret that must be met nowhere but in the settings themselves.
@@ -134,7 +135,7 @@ fn a_whole_file_is_read() {
     assert_eq!((key.text.expose(), auth.keys[1].text.expose()), (MARK, "another secret"));
     assert_eq!(settings.accounts.url.as_ref().map(Secret::expose), Some("postgres:///app"));
     let rule = &settings.topics[0];
-    let staff = Who::Claim { name: "staff".to_owned(), value: true.into() };
+    let staff = Who::Claim { name: "staff".into(), value: true.into() };
     let right = |event: &str, by| PushRight { event: event.to_owned(), by };
     assert_eq!(rule.push, [right("new_msg", staff), right("*", Who::Nobody)]);
     assert_eq!((rule.payload_bytes_max, rule.pushes_per_minute), (Some(4096), Some(60)));

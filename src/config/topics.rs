@@ -5,6 +5,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::table::table;
 use super::value::{Node, Setting, Wrong, list, quoted};
+use crate::auth::rights::Who;
 use crate::channel::SlowReader;
 use crate::suggest::nearest;
 
@@ -40,7 +41,7 @@ impl TopicRule {
     /// and every user has a topic that only the server writes to.
     #[must_use]
     pub fn defaults() -> Vec<Self> {
-        let staff = Who::Claim { name: "staff".to_owned(), value: Json::Bool(true) };
+        let staff = Who::Claim { name: "staff".into(), value: Json::Bool(true) };
         vec![
             Self {
                 pattern: "room:lobby".to_owned(),
@@ -97,28 +98,8 @@ impl<'a> Shape<'a> {
     }
 }
 
-/// Who may do something.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Who {
-    /// Everybody who is connected, with or without a token.
-    Anyone,
-    /// Every user: whoever has shown a token.
-    User,
-    /// The user whom the pattern's `{sub}` names.
-    Owner,
-    /// Nobody but the server.
-    Nobody,
-    /// Whoever has a claim with exactly this value.
-    Claim {
-        /// The claim's name.
-        name: String,
-        /// Its value: a text, a number, true or false.
-        value: Json,
-    },
-}
-
 /// An event that may be pushed, and by whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PushRight {
     /// The event's name; `*` is any.
     pub event: String,
@@ -145,32 +126,29 @@ fn members<'a, 'i, const N: usize>(
     Ok(found)
 }
 
-impl Who {
-    fn from_table(table: &DeTable<'_>) -> Result<Self, Wrong> {
-        let [Some(name), Some(value)] = members(table, ["claim", "value"])? else {
-            return Err(Self::wrong());
-        };
-        let at = |node: &Node<'_>, message| Wrong::at(node.span(), message);
-        let Some(claim) = name.get_ref().as_str().filter(|claim| !claim.is_empty()) else {
-            return Err(at(name, "expected the name of a claim"));
-        };
-        let json = match value.get_ref() {
-            DeValue::Boolean(value) => Some(Json::Bool(*value)),
-            DeValue::String(text) => Some(Json::String(text.to_string())),
-            DeValue::Integer(number) => {
-                i64::from_str_radix(number.as_str(), number.radix()).ok().map(Json::from)
-            }
-            DeValue::Float(number) => number
-                .as_str()
-                .parse::<f64>()
-                .ok()
-                .and_then(|number| serde_json::Number::from_f64(number).map(Json::Number)),
-            DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
-        };
-        let json =
-            json.ok_or_else(|| at(value, "expected the claim's value: a text, a number, true or false"))?;
-        Ok(Self::Claim { name: claim.to_owned(), value: json })
-    }
+/// Whoever has a claim, as a table says which.
+fn claim_of(table: &DeTable<'_>) -> Result<Who, Wrong> {
+    let [Some(name), Some(value)] = members(table, ["claim", "value"])? else {
+        return Err(Who::wrong());
+    };
+    let at = |node: &Node<'_>, message| Wrong::at(node.span(), message);
+    let Some(claim) = name.get_ref().as_str().filter(|claim| !claim.is_empty()) else {
+        return Err(at(name, "expected the name of a claim"));
+    };
+    let json = match value.get_ref() {
+        DeValue::Boolean(value) => Some(Json::Bool(*value)),
+        DeValue::String(text) => Some(Json::String(text.to_string())),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok().map(Json::from),
+        DeValue::Float(number) => number
+            .as_str()
+            .parse::<f64>()
+            .ok()
+            .and_then(|number| serde_json::Number::from_f64(number).map(Json::Number)),
+        DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+    };
+    let json =
+        json.ok_or_else(|| at(value, "expected the claim's value: a text, a number, true or false"))?;
+    Ok(Who::Claim { name: claim.into(), value: json })
 }
 
 impl Setting for Who {
@@ -189,7 +167,7 @@ impl Setting for Who {
 
     fn from_node(node: &Node<'_>) -> Result<Self, Wrong> {
         match node.get_ref() {
-            DeValue::Table(table) => Self::from_table(table),
+            DeValue::Table(table) => claim_of(table),
             DeValue::String(text) => Self::from_text(text).ok_or_else(Self::wrong),
             _ => Err(Self::wrong()),
         }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::SettingsError;
-use crate::auth::rights::{self, Rights};
+use crate::auth::rights::Rights;
 use crate::channel::{Channel, Router, SlowReader, TopicPattern};
-use crate::config::{Settings, TopicRule, Who};
+use crate::config::{Settings, TopicRule};
 use crate::notification::{Closed, Notification, Restricted, Rule};
 
 /// The topic of the demo page, always there.
@@ -46,21 +46,11 @@ fn pattern(text: &str) -> Result<TopicPattern, SettingsError> {
 
 fn restrict(rule: &TopicRule, pattern: TopicPattern) -> Rule {
     let event = |name: &str| (name != "*").then(|| name.into());
-    let push = rule.push.iter().map(|right| (event(&right.event), who(&right.by)));
+    let push = rule.push.iter().map(|right| (event(&right.event), right.by.clone()));
     Rule {
         pattern,
-        rights: Rights { join: who(&rule.join), push: push.collect() },
+        rights: Rights { join: rule.join.clone(), push: push.collect() },
         payload_bytes_max: rule.payload_bytes_max,
         pushes_per_minute: rule.pushes_per_minute,
-    }
-}
-
-fn who(who: &Who) -> rights::Who {
-    match who {
-        Who::Anyone => rights::Who::Anyone,
-        Who::User => rights::Who::User,
-        Who::Owner => rights::Who::Owner,
-        Who::Nobody => rights::Who::Nobody,
-        Who::Claim { name, value } => rights::Who::Claim { name: name.as_str().into(), value: value.clone() },
     }
 }
