@@ -1,5 +1,6 @@
 //! A client with manners: tungstenite, and the messages of Phoenix over it.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 
 use hailer::phoenix::Serializer;
@@ -97,9 +98,19 @@ impl Client {
         reply.payload
     }
 
+    /// Reads on as often as a signal interrupts it: a socket with a time-out is not read again by itself.
+    fn read(&mut self) -> Result<Message, Error> {
+        loop {
+            match self.web_socket.read() {
+                Err(Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
     /// The next message.
     pub(crate) fn event(&mut self) -> Event {
-        let message = self.web_socket.read().expect("a message comes");
+        let message = self.read().expect("a message comes");
         let value: Value = match &message {
             Message::Text(text) => serde_json::from_str(text).expect("a message is JSON"),
             other => panic!("{other:?} instead of a message"),
@@ -144,12 +155,12 @@ impl Client {
 
     /// The server's close frame, which must be next; then its end of the connection.
     pub(crate) fn closed(&mut self) -> Option<(u16, String)> {
-        let frame = match self.web_socket.read() {
+        let frame = match self.read() {
             Ok(Message::Close(frame)) => frame,
             other => panic!("{other:?} instead of a close frame"),
         };
         // The close frame is answered by this read, and the server ends the connection.
-        match self.web_socket.read() {
+        match self.read() {
             Err(Error::ConnectionClosed) => {}
             other => panic!("{other:?} instead of the end"),
         }
