@@ -27,7 +27,12 @@
 
 #![cfg_attr(not(feature = "cli"), allow(rustdoc::broken_intra_doc_links))]
 
+#[cfg(feature = "api")]
+pub mod admin;
+#[cfg(feature = "api")]
+pub mod api;
 pub mod auth;
+pub mod board;
 pub mod broker;
 pub mod channel;
 #[cfg(feature = "cli")]
@@ -35,6 +40,7 @@ pub mod cli;
 #[cfg(feature = "config")]
 pub mod config;
 mod connection;
+pub mod desk;
 pub mod endpoint;
 pub mod fault;
 pub mod http;
@@ -46,6 +52,7 @@ pub mod phoenix;
 mod prepared;
 #[cfg(feature = "server")]
 pub mod server;
+pub mod service;
 mod socket;
 #[cfg(feature = "cli")]
 pub mod standalone;

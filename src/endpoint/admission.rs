@@ -335,6 +335,7 @@ fn connect_request(request: &Request<'_>, token_param: &str, wanted: &Wanted) ->
     ConnectRequest {
         token: token.map(Secret::new),
         params,
+        cookie: only(request, "cookie").map(Secret::new),
         transport: wanted.transport(),
         peer: None,
         renewal: false,

@@ -341,8 +341,14 @@ impl Endpoint {
                 socket.renewing = true;
                 let renewal = Some(Renewal { join, message_ref: message.message_ref.map(RefBuf::from) });
                 let token = Some(Secret::new(token));
-                let request =
-                    ConnectRequest { token, params: Vec::new(), transport, peer: None, renewal: true };
+                let request = ConnectRequest {
+                    token,
+                    params: Vec::new(),
+                    cookie: None,
+                    transport,
+                    peer: None,
+                    renewal: true,
+                };
                 self.give_out(Ticket { id, serial: 0, renewal }, request);
                 return;
             }

@@ -35,7 +35,10 @@ macro_rules! statuses {
 statuses! {
     SwitchingProtocols = 101 "Switching Protocols";
     Ok = 200 "OK";
+    Created = 201 "Created";
+    Accepted = 202 "Accepted";
     NoContent = 204 "No Content";
+    SeeOther = 303 "See Other";
     NotModified = 304 "Not Modified";
     BadRequest = 400 "Bad Request";
     Unauthorized = 401 "Unauthorized";
@@ -43,9 +46,12 @@ statuses! {
     NotFound = 404 "Not Found";
     MethodNotAllowed = 405 "Method Not Allowed";
     RequestTimeout = 408 "Request Timeout";
+    Conflict = 409 "Conflict";
     ContentTooLarge = 413 "Content Too Large";
     UriTooLong = 414 "URI Too Long";
     UnsupportedMediaType = 415 "Unsupported Media Type";
+    MisdirectedRequest = 421 "Misdirected Request";
+    UnprocessableContent = 422 "Unprocessable Content";
     UpgradeRequired = 426 "Upgrade Required";
     TooManyRequests = 429 "Too Many Requests";
     RequestHeaderFieldsTooLarge = 431 "Request Header Fields Too Large";

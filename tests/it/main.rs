@@ -5,6 +5,7 @@
 
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod accounts;
+mod board;
 mod corpus;
 mod endpoint;
 #[cfg(all(feature = "cli", target_os = "linux"))]

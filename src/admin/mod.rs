@@ -1,0 +1,1 @@
+//! The back office: pages on which people without code send messages.

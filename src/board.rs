@@ -1,0 +1,120 @@
+//! Messages that are kept for those who join later, until their time is over.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+use std::time::Instant;
+
+use crate::channel::PayloadBuf;
+
+/// A message that later joiners get.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Its id.
+    pub id: Box<str>,
+    /// The event's name.
+    pub event: Box<str>,
+    /// The payload.
+    pub payload: PayloadBuf,
+    /// From then on nobody gets it any more.
+    pub until: Instant,
+    /// The place of its broadcast in the node's order; 0 for one that this process has not broadcast.
+    sequence: u64,
+}
+
+/// The kept messages of all topics, oldest first. It is asked at joins alone.
+#[derive(Debug, Default)]
+pub struct Board {
+    topics: RwLock<HashMap<Box<str>, Vec<Kept>>>,
+}
+
+impl Kept {
+    /// A message that is kept until then.
+    #[must_use]
+    pub fn new(id: &str, event: &str, payload: PayloadBuf, until: Instant) -> Self {
+        Self { id: id.into(), event: event.into(), payload, until, sequence: 0 }
+    }
+}
+
+impl Board {
+    /// An empty one.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Keeps a message and broadcasts it, in one step: a client that joins meanwhile gets it once, from the board or
+    /// as a broadcast. `publish` gives the broadcast's place in the node's order. At most `max` messages are kept for
+    /// a topic; beyond it the oldest is given up.
+    ///
+    /// # Errors
+    /// What `publish` fails with; nothing is kept then.
+    pub fn keep<E>(
+        &self,
+        topic: &str,
+        kept: Kept,
+        max: usize,
+        publish: impl FnOnce() -> Result<u64, E>,
+    ) -> Result<u64, E> {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let sequence = publish()?;
+        let list = topics.entry(topic.into()).or_default();
+        list.retain(|other| other.id != kept.id);
+        if list.len() >= max.max(1) {
+            list.remove(0);
+        }
+        list.push(Kept { sequence, ..kept });
+        Ok(sequence)
+    }
+
+    /// Keeps a message that was broadcast by an earlier process.
+    pub fn restore(&self, topic: &str, kept: Kept) {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        topics.entry(topic.into()).or_default().push(kept);
+    }
+
+    /// Gives up a message; whether it was kept.
+    pub fn remove(&self, topic: &str, id: &str) -> bool {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(list) = topics.get_mut(topic) else { return false };
+        let before = list.len();
+        list.retain(|kept| &*kept.id != id);
+        let found = list.len() < before;
+        if list.is_empty() {
+            topics.remove(topic);
+        }
+        found
+    }
+
+    /// Gives up what nobody gets any more.
+    pub fn forget_expired(&self, now: Instant) {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        topics.retain(|_, list| {
+            list.retain(|kept| now < kept.until);
+            !list.is_empty()
+        });
+        if topics.is_empty() {
+            *topics = HashMap::new();
+        }
+    }
+
+    /// The messages that a client gets which joins the topic, oldest first. `taken` is the last broadcast of the
+    /// node that its shard has taken; what was broadcast behind that comes as a broadcast.
+    #[must_use]
+    pub fn for_joiner(&self, topic: &str, taken: u64, now: Instant) -> Vec<Kept> {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let list = topics.get(topic).map(Vec::as_slice).unwrap_or_default();
+        list.iter().filter(|kept| kept.sequence <= taken && now < kept.until).cloned().collect()
+    }
+
+    /// Messages kept in all.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
+    }
+
+    /// Whether none is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

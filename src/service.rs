@@ -1,0 +1,86 @@
+//! HTTP requests that are answered outside the loop: by the HTTP API and the back office.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::http::{Method, Status};
+
+/// A whole request, with its body. Nothing of it is decoded.
+#[derive(Clone)]
+pub struct ServiceRequest {
+    /// The method.
+    pub method: Method,
+    /// The path, as it was sent.
+    pub path: String,
+    /// What follows the first `?`, as it was sent.
+    pub query: String,
+    /// All header fields, with names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// Where the connection comes from.
+    pub peer: IpAddr,
+}
+
+impl ServiceRequest {
+    /// The value of a field that may stand once; `None` also if it stands twice, since none of them can be told to be
+    /// the right one. `name` is in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter().filter(|(found, _)| found == name);
+        let (_, value) = values.next()?;
+        values.next().is_none().then_some(value)
+    }
+}
+
+/// Shows neither query nor values: they hold keys, which must not reach a log.
+impl fmt::Debug for ServiceRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceRequest")
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The answer to a [`ServiceRequest`]. Length and connection are seen to by the endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceReply {
+    /// The status.
+    pub status: Status,
+    /// Further header fields. A value that is not plain visible ASCII is left out.
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
+    /// The body.
+    pub body: Cow<'static, [u8]>,
+}
+
+impl ServiceReply {
+    /// A reply without a body.
+    #[must_use]
+    pub const fn new(status: Status) -> Self {
+        Self { status, headers: Vec::new(), body: Cow::Borrowed(&[]) }
+    }
+
+    /// Adds a header field.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Gives it a body.
+    #[must_use]
+    pub fn body(mut self, content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
+        self.headers.push(("content-type", Cow::Borrowed(content_type)));
+        self.body = body.into();
+        self
+    }
+}
+
+/// Answers requests, on threads of its own: it may wait.
+pub trait Service: Send + Sync {
+    /// Answers one request; `at` is the wall clock in milliseconds since 1970.
+    fn call(&self, request: &ServiceRequest, at: u64) -> ServiceReply;
+}
