@@ -173,6 +173,14 @@ limits! {
     token_bytes_max: usize = 8 * 1024, least 256;
     /// Denied tokens and users kept until they run out; beyond it no further one is taken.
     denials_max: usize = 100_000, least 1;
+    /// Bytes of the body of one request to the HTTP API or the back office; beyond it the answer is 413.
+    request_bytes_max: usize = 8 * 1024 * 1024, least 1024;
+    /// Bytes of such bodies that one shard holds at a time, from their first byte to the answer; then 503.
+    request_bytes_held_max: usize = 64 * 1024 * 1024, least 1024;
+    /// Such requests of one shard that wait for their answers; beyond it the answer is 503.
+    requests_waiting_max: usize = 1_000, least 1;
+    /// Time from such a request to its answer; then 503.
+    request_timeout: Duration = Duration::from_secs(30), least Duration::from_secs(1);
     /// Time the peer has to answer a close frame, and to end the connection after it.
     close_timeout: Duration = Duration::from_secs(5), least Duration::from_millis(250);
     /// Time a peer that has bytes waiting may go without taking any of them.

@@ -114,6 +114,12 @@ stats! {
     closed_outbox_full,
     /// WebSockets closed because the server stopped.
     closed_shutdown,
+    /// Requests given to the service: the HTTP API and the back office.
+    calls,
+    /// Requests refused because of `requests_waiting_max` or `request_bytes_held_max`.
+    calls_refused,
+    /// Requests that were not answered within `request_timeout`.
+    calls_timed_out,
     /// Clients that connected with a good token, or that were let in without one.
     connects_granted,
     /// Clients refused because they gave no token.

@@ -8,6 +8,7 @@ use crate::auth::connect::Transport;
 use crate::http::{BodyDecoder, HeadScanner};
 use crate::longpoll::Batch;
 use crate::phoenix::Serializer;
+use crate::service::ServiceRequest;
 use crate::socket::Socket;
 use crate::ws;
 
@@ -126,12 +127,35 @@ pub(crate) struct Connecting {
     pub(crate) wanted: Wanted,
 }
 
-/// The body of a POST, as far as it has come.
+/// The body of a request, as far as it has come.
 pub(crate) struct Body {
     pub(crate) decoder: BodyDecoder,
     pub(crate) bytes: Vec<u8>,
-    pub(crate) session: ConnectionId,
-    pub(crate) batch: Batch,
+    pub(crate) of: BodyOf,
+}
+
+/// What a body belongs to.
+pub(crate) enum BodyOf {
+    /// Messages for a session on long-poll.
+    Poll { session: ConnectionId, batch: Batch },
+    /// A request for the service.
+    Call(Box<ServiceRequest>),
+}
+
+impl Body {
+    /// What it counts against `request_bytes_held_max`.
+    pub(crate) fn call_bytes(&self) -> usize {
+        if matches!(self.of, BodyOf::Call(_)) { self.bytes.len() } else { 0 }
+    }
+}
+
+/// A request that the service is answering.
+#[derive(Clone, Copy)]
+pub(crate) struct Calling {
+    /// Tells it from an earlier one of its connection.
+    pub(crate) serial: u32,
+    /// It is a HEAD: the body of the answer is not sent.
+    pub(crate) head_only: bool,
 }
 
 /// A connection on its way to another shard.
@@ -150,6 +174,8 @@ pub(crate) struct Http {
     pub(crate) parked: Option<ConnectionId>,
     /// The request waits for a decision about its sender.
     pub(crate) connecting: Option<Box<Connecting>>,
+    /// The request waits for the service's answer.
+    pub(crate) calling: Option<Calling>,
     /// The session whose messages the last answer carried.
     pub(crate) answered: Option<ConnectionId>,
     /// Whether the connection goes on after the request at hand.
@@ -161,6 +187,13 @@ pub(crate) struct Http {
     pub(crate) requests: usize,
     /// A head has begun; it is what the deadline is for.
     pub(crate) begun: bool,
+}
+
+impl Http {
+    /// Whether a request waits for its answer, so that no further one is read.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.parked.is_some() || self.connecting.is_some() || self.calling.is_some()
+    }
 }
 
 pub(crate) struct WebSocket {
@@ -196,6 +229,7 @@ impl Connection {
             peer,
             parked: None,
             connecting: None,
+            calling: None,
             answered: None,
             keep_alive: true,
             body: None,

@@ -200,6 +200,7 @@ impl Endpoint {
         match state {
             State::WebSocket(_) => self.stats.web_sockets -= 1,
             State::Http(http) => {
+                self.release(http.body.as_ref().map_or(0, |body| body.call_bytes()));
                 if let Some(connection) = self.by_slot(slot) {
                     connection.state = State::Finishing { answered: http.answered };
                 }
@@ -237,6 +238,7 @@ impl Endpoint {
                 self.end_socket(id, session.socket, now);
             }
             State::Http(http) => {
+                self.release(http.body.as_ref().map_or(0, |body| body.call_bytes()));
                 self.unpark(id, http.parked, now);
                 self.settle_answered(http.answered, id, whole);
             }

@@ -9,12 +9,15 @@ use super::Endpoint;
 use crate::auth::Identity;
 use crate::auth::connect::Transport;
 use crate::auth::origin::RequestOrigin;
-use crate::connection::{Accepted, Body, Bytes, ConnectionId, Entry, HandOver, State, Wanted, WebSocket};
+use crate::connection::{
+    Accepted, Body, BodyOf, Bytes, ConnectionId, Entry, HandOver, State, Wanted, WebSocket,
+};
 use crate::http::upgrade::{self, UpgradeError};
 use crate::http::{self, Framing, HeadError, HeadScanner, Method, Request, Response, Status};
 use crate::longpoll;
 use crate::phoenix::Serializer;
 use crate::prepared::WireForm;
+use crate::service::ServiceRequest;
 use crate::socket::Socket;
 use crate::ws;
 
@@ -104,7 +107,7 @@ impl Endpoint {
             return;
         };
         keep(&mut http.buffer);
-        if http.parked.is_some() || http.connecting.is_some() || http.body.is_some() {
+        if http.is_waiting() || http.body.is_some() {
             // The poll's window, the decision's or the body's time goes on.
             return;
         }
@@ -134,7 +137,7 @@ impl Endpoint {
             let full = connection.outbox.held() > limits.outbox_bytes_max;
             let State::Http(http) = &mut connection.state else { return bytes.len() };
             let unread = &bytes[used..];
-            if http.parked.is_some() || http.connecting.is_some() {
+            if http.is_waiting() {
                 // The next request has its turn when this one is answered.
                 if unread.len() > limits.head_bytes_max {
                     self.finish(id.slot, now);
@@ -197,12 +200,20 @@ impl Endpoint {
         }
     }
 
-    /// Reads on in the body of a POST.
+    /// Reads on in the body of a request.
     fn read_body(&mut self, id: ConnectionId, mut body: Box<Body>, unread: &[u8], now: Instant) -> BodyRead {
-        let progress = match body.decoder.decode(unread, &mut body.bytes) {
+        let held = body.call_bytes();
+        let result = body.decoder.decode(unread, &mut body.bytes);
+        let result = result.map_err(|error| (error.status(), error.reason()));
+        let result = result.and_then(|progress| self.hold(&body, held).map(|()| progress));
+        let progress = match result {
             Ok(progress) => progress,
-            Err(error) => {
-                self.refuse_post(id, error.status(), error.reason());
+            Err((status, reason)) => {
+                self.release(held);
+                match body.of {
+                    BodyOf::Poll { .. } => self.refuse_post(id, status, reason),
+                    BodyOf::Call(_) => self.refuse_call(id, status, reason),
+                }
                 self.finish(id.slot, now);
                 return BodyRead::Ending;
             }
@@ -213,8 +224,13 @@ impl Endpoint {
             }
             return BodyRead::More(progress.consumed);
         }
-        match self.handle_post(id, &body, now) {
-            Next::Request => BodyRead::Done(progress.consumed),
+        let Body { bytes, of, .. } = *body;
+        let next = match of {
+            BodyOf::Poll { session, batch } => self.handle_post(id, session, batch, &bytes, now),
+            BodyOf::Call(request) => self.call_service(id, ServiceRequest { body: bytes, ..*request }, now),
+        };
+        match next {
+            Next::Request | Next::Parked => BodyRead::Done(progress.consumed),
             _ => {
                 self.finish(id.slot, now);
                 BodyRead::Ending
@@ -278,6 +294,10 @@ impl Endpoint {
                 self.answer_page(id, page, keep_alive, request.method == Method::Head);
             }
             (Some(_), _) => return self.answer_wrong_method(id, request, "GET, HEAD", keep_alive),
+            (None, _) if self.config.service.is_some() => {
+                let keep_alive = request.keep_alive && !last && !self.draining;
+                return self.begin_call(id, request, keep_alive, now);
+            }
             (None, _) => {
                 let body = format!(
                     "there is nothing at this path; clients connect to {}/websocket\n",

@@ -7,6 +7,7 @@
 
 mod admission;
 mod apply;
+mod calls;
 mod dispatch;
 mod ending;
 mod flush;
@@ -32,16 +33,19 @@ use crate::connection::{Bytes, Connection, Entry, State};
 use crate::hub::{Hub, StreamKey};
 use crate::limits::Limits;
 use crate::longpoll::TokenKey;
+use crate::service::Service;
 use crate::stats::Stats;
 
 pub use crate::connection::ConnectionId;
 pub use admission::{Admission, Ticket};
+pub use calls::CallTicket;
 pub use flush::{Gone, Sink};
 pub use http::Page;
 pub use web_socket::{PlainMessage, PlainSocket};
 
 use admission::LogBudget;
 use apply::Work;
+use calls::Calls;
 use timers::Deadlines;
 use users::Users;
 
@@ -62,6 +66,8 @@ pub struct Config {
     pub origins: Arc<OriginCheck>,
     /// How clients of the socket are asked who they are. `None`: everybody may connect, and nobody is known.
     pub admission: Option<Admission>,
+    /// What answers requests for other paths. `None`: there is nothing at them.
+    pub service: Option<Arc<dyn Service>>,
 }
 
 impl Config {
@@ -77,6 +83,7 @@ impl Config {
             plain: None,
             origins: Arc::new(OriginCheck { policy: OriginPolicy::Conn, require_origin: false }),
             admission: None,
+            service: None,
         }
     }
 }
@@ -129,6 +136,7 @@ pub struct Endpoint {
     ticket_serial: u32,
     refusal_log: LogBudget,
     users: Users,
+    calls: Calls,
     /// Connections with requests that came while a poll waited, which has been answered.
     resumed: Vec<ConnectionId>,
     work: VecDeque<Work>,
@@ -174,6 +182,7 @@ impl Endpoint {
             ticket_serial: 0,
             refusal_log: LogBudget::default(),
             users: Users::default(),
+            calls: Calls::default(),
             resumed: Vec::new(),
             work: VecDeque::new(),
             broken: Vec::new(),
@@ -245,7 +254,9 @@ impl Endpoint {
         connection.half_closed = true;
         match &mut connection.state {
             State::Session(_) => {}
-            State::Http(http) if http.connecting.is_some() => http.keep_alive = false,
+            State::Http(http) if http.connecting.is_some() || http.calling.is_some() => {
+                http.keep_alive = false
+            }
             // A client that has said all it wants to say may still read its answers.
             State::Http(_) | State::Finishing { .. } if waits => self.finish(id.slot, now),
             // The end may have been on its way when the answer to a poll was written. Then a reset comes, and

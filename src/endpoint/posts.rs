@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Endpoint;
 use super::http::Next;
-use crate::connection::{Body, ConnectionId, State};
+use crate::connection::{Body, BodyOf, ConnectionId, State};
 use crate::fault::Fault;
 use crate::http::{self, BodyDecoder, Framing, Request};
 use crate::longpoll::{self, Batch, Line, Status};
@@ -39,7 +39,7 @@ impl Endpoint {
             return Next::Close;
         };
         http.keep_alive = keep_alive;
-        http.body = Some(Box::new(Body { decoder, bytes: Vec::new(), session, batch }));
+        http.body = Some(Box::new(Body { decoder, bytes: Vec::new(), of: BodyOf::Poll { session, batch } }));
         self.deadlines.set(id.slot, now, body_timeout);
         Next::Body
     }
@@ -53,9 +53,16 @@ impl Endpoint {
     }
 
     /// The body of a POST is whole.
-    pub(super) fn handle_post(&mut self, id: ConnectionId, body: &Body, now: Instant) -> Next {
+    pub(super) fn handle_post(
+        &mut self,
+        id: ConnectionId,
+        session_id: ConnectionId,
+        batch: Batch,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Next {
         let lines_max = self.config.limits.poll_messages_max;
-        let messages = match body.batch.messages(&body.bytes, lines_max) {
+        let messages = match batch.messages(bytes, lines_max) {
             Ok(messages) => messages,
             Err(error) => {
                 self.refuse_post(id, error.status(), error.reason());
@@ -65,7 +72,7 @@ impl Endpoint {
         let mut answer = Status::Ok;
         let mut reason = None;
         for message in messages {
-            let Some(session) = self.session_mut(body.session) else {
+            let Some(session) = self.session_mut(session_id) else {
                 answer = Status::Gone;
                 break;
             };
@@ -84,11 +91,11 @@ impl Endpoint {
                 Line::Binary(data) => serializer.decode_binary(data, &limits).map_err(Fault::Message),
             };
             match decoded {
-                Ok(message) => self.dispatch(body.session, &message, now),
+                Ok(message) => self.dispatch(session_id, &message, now),
                 Err(fault) => {
                     reason = Some(fault.reason());
                     answer = Status::RequestTimeout;
-                    self.fail(body.session.slot, fault, now);
+                    self.fail(session_id.slot, fault, now);
                     break;
                 }
             }

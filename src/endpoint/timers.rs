@@ -121,6 +121,11 @@ impl Endpoint {
                     self.expire_connect(id, now);
                 }
             }
+            State::Http(http) if http.calling.is_some() => {
+                if let Some(id) = self.id(slot) {
+                    self.expire_call(id, now);
+                }
+            }
             State::Http(http) if http.body.is_some() || !http.buffer.is_empty() => {
                 let text = if http.body.is_some() {
                     self.stats.body_timeouts += 1;

@@ -72,6 +72,12 @@ impl<'a> Response<'a> {
         self.header("content-type", content_type)
     }
 
+    /// The same with this body.
+    #[must_use]
+    pub fn with_body(self, body: &'a [u8]) -> Self {
+        Self { body, ..self }
+    }
+
     /// The status.
     #[must_use]
     pub const fn status(&self) -> Status {

@@ -12,6 +12,8 @@ mod connect;
 pub mod denials;
 pub mod keys;
 mod listener;
+mod pool;
+mod service;
 mod shard;
 mod signals;
 #[cfg(feature = "accounts")]
@@ -40,7 +42,8 @@ use crate::stats::Stats;
 use connect::Reception;
 #[cfg(feature = "cli")]
 pub(crate) use connect::unix_time;
-use shard::Shard;
+use service::Office;
+use shard::{Helpers, Shard};
 pub use signals::{StopSignals, run_until_signalled};
 
 /// What a server needs to start.
@@ -53,6 +56,8 @@ pub struct ServerConfig {
     /// Threads that decide who may connect, where the endpoint has an
     /// [`Admission`](crate::endpoint::Admission).
     pub connect_threads: usize,
+    /// Threads that answer requests, where the endpoint has a [`Service`](crate::service::Service).
+    pub service_threads: usize,
     /// What is served.
     pub endpoint: Config,
 }
@@ -62,7 +67,13 @@ impl ServerConfig {
     #[must_use]
     pub fn new(endpoint: Config) -> Self {
         let shards = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 4000)), shards, connect_threads: 2, endpoint }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 4000)),
+            shards,
+            connect_threads: 2,
+            service_threads: 4,
+            endpoint,
+        }
     }
 }
 
@@ -105,7 +116,8 @@ pub struct Server {
     handle: ServerHandle,
     threads: Vec<JoinHandle<io::Result<Stats>>>,
     ended: Receiver<()>,
-    reception: Option<(Arc<Reception>, Vec<JoinHandle<()>>)>,
+    helpers: Helpers,
+    helping: Vec<JoinHandle<()>>,
 }
 
 /// Tells when a shard's thread ends, in whatever way.
@@ -148,14 +160,7 @@ impl Server {
         let broker = Broker::new(limits, wakes.collect());
         let remotes: Arc<[Remote]> =
             shards.iter().map(|shard| Remote { control: shard.control(), waker: shard.waker() }).collect();
-        let reception = match &config.endpoint.admission {
-            Some(admission) => {
-                let verdicts = shards.iter().map(Shard::verdicts).collect();
-                let connect = Arc::clone(&admission.connect);
-                Some(Reception::start(connect, config.connect_threads, verdicts)?)
-            }
-            None => None,
-        };
+        let (helpers, helping) = start_helpers(config, &shards)?;
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
         let mut threads = Vec::with_capacity(shards.len());
@@ -165,17 +170,17 @@ impl Server {
             let thread = std::thread::Builder::new().name(format!("hailer-shard-{number}"));
             let farewell = Farewell(farewell.clone());
             let remotes = Arc::clone(&remotes);
-            let reception = reception.as_ref().map(|(reception, _)| Arc::clone(reception));
+            let helpers = helpers.clone();
             threads.push(thread.spawn(move || {
                 let _farewell = farewell;
                 let endpoint = Endpoint::new(endpoint, &broker, number, &seed, Instant::now());
-                shard.run(endpoint, number, remotes, reception)
+                shard.run(endpoint, number, remotes, helpers)
             })?);
         }
         info!(%address, shards = threads.len(), "listening");
         let drain_timeout = limits.drain_timeout;
         let handle = ServerHandle { broker, remotes, address, drain_timeout };
-        Ok(Self { handle, threads, ended, reception })
+        Ok(Self { handle, threads, ended, helpers, helping })
     }
 
     /// The handle, to be cloned into other threads.
@@ -201,12 +206,15 @@ impl Server {
     /// A shard's loop has failed.
     pub fn wait(self) -> io::Result<Stats> {
         let shards: Vec<_> = self.threads.into_iter().map(JoinHandle::join).collect();
-        if let Some((reception, threads)) = self.reception {
+        if let Some(reception) = &self.helpers.reception {
             reception.close();
-            // A decision that hangs (a database that doesn't answer) holds nobody up: its thread ends with the
-            // process.
-            threads.into_iter().filter(JoinHandle::is_finished).for_each(|thread| drop(thread.join()));
         }
+        if let Some(office) = &self.helpers.office {
+            office.close();
+        }
+        // A decision that hangs (a database that doesn't answer) holds nobody up: its thread ends with the
+        // process.
+        self.helping.into_iter().filter(JoinHandle::is_finished).for_each(|thread| drop(thread.join()));
         let mut sum = Stats::default();
         for shard in shards {
             sum += shard.map_err(|_| io::Error::other("a shard's thread has panicked"))??;
@@ -218,6 +226,25 @@ impl Server {
     fn wait_for_first(&self) {
         let _ = self.ended.recv();
     }
+}
+
+/// Starts the threads that work for the shards.
+fn start_helpers(config: &ServerConfig, shards: &[Shard]) -> io::Result<(Helpers, Vec<JoinHandle<()>>)> {
+    let (mut helpers, mut helping) = (Helpers::default(), Vec::new());
+    if let Some(admission) = &config.endpoint.admission {
+        let verdicts = shards.iter().map(Shard::verdicts).collect();
+        let connect = Arc::clone(&admission.connect);
+        let (reception, threads) = Reception::start(connect, config.connect_threads, verdicts)?;
+        helpers.reception = Some(reception);
+        helping.extend(threads);
+    }
+    if let Some(service) = &config.endpoint.service {
+        let replies = shards.iter().map(Shard::replies).collect();
+        let (office, threads) = Office::start(Arc::clone(service), config.service_threads, replies)?;
+        helpers.office = Some(office);
+        helping.extend(threads);
+    }
+    Ok((helpers, helping))
 }
 
 impl ServerHandle {

@@ -14,11 +14,13 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use tracing::{error, info, warn};
 
 use super::connect::{Reception, Verdicts, unix_time};
+use super::service::{Office, Replies};
 use super::streams::{Received, Streams};
 use super::{Control, Controls, Remote};
 use crate::auth::connect::Verdict;
-use crate::endpoint::{ConnectionId, Endpoint, HandedOver, Ticket};
+use crate::endpoint::{CallTicket, ConnectionId, Endpoint, HandedOver, Ticket};
 use crate::limits::Limits;
+use crate::service::ServiceReply;
 use crate::stats::Stats;
 
 const LISTENER: Token = Token(usize::MAX);
@@ -37,6 +39,16 @@ pub(super) struct Shard {
     listener: TcpListener,
     limits: Arc<Limits>,
     verdicts: Verdicts,
+    replies: Replies,
+}
+
+/// The threads that work for all shards.
+#[derive(Clone, Default)]
+pub(super) struct Helpers {
+    /// Where it is decided who may connect.
+    pub(super) reception: Option<Arc<Reception>>,
+    /// Where requests are answered that are not for the loop.
+    pub(super) office: Option<Arc<Office>>,
 }
 
 impl Shard {
@@ -45,8 +57,9 @@ impl Shard {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let verdicts = Verdicts::new(Arc::clone(&waker));
+        let replies = Replies::new(Arc::clone(&waker));
         let control = Arc::new(Mutex::new(Some(VecDeque::new())));
-        Ok(Self { poll, waker, control, listener, limits, verdicts })
+        Ok(Self { poll, waker, control, listener, limits, verdicts, replies })
     }
 
     pub(super) fn waker(&self) -> Arc<Waker> {
@@ -61,13 +74,17 @@ impl Shard {
         self.verdicts.clone()
     }
 
+    pub(super) fn replies(&self) -> Replies {
+        self.replies.clone()
+    }
+
     /// Runs until it is drained; what it has counted is returned.
     pub(super) fn run(
         self,
         endpoint: Endpoint,
         number: u16,
         remotes: Arc<[Remote]>,
-        reception: Option<Arc<Reception>>,
+        helpers: Helpers,
     ) -> io::Result<Stats> {
         let mut running = Running {
             poll: self.poll,
@@ -76,9 +93,11 @@ impl Shard {
             limits: self.limits,
             endpoint,
             number,
-            reception,
+            helpers,
             verdicts: self.verdicts,
             decided: Vec::new(),
+            replies: self.replies,
+            replied: Vec::new(),
             remotes,
             streams: Streams::default(),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
@@ -112,11 +131,13 @@ struct Running {
     limits: Arc<Limits>,
     endpoint: Endpoint,
     number: u16,
-    /// Where it is decided who may connect.
-    reception: Option<Arc<Reception>>,
+    helpers: Helpers,
     verdicts: Verdicts,
     /// Decisions that have been taken and are acted on.
     decided: Vec<(Ticket, Verdict)>,
+    replies: Replies,
+    /// Answers that have been taken and are given.
+    replied: Vec<(CallTicket, ServiceReply)>,
     /// All shards of the server, by number.
     remotes: Arc<[Remote]>,
     streams: Streams,
@@ -155,6 +176,7 @@ impl Running {
             self.obey(now);
             more = self.endpoint.handle_mailbox(self.limits.mail_per_turn, now);
             more |= self.admit(now);
+            more |= self.reply(now);
             more |= self.accept(now)?;
             more |= self.read(now);
             self.ask();
@@ -193,17 +215,35 @@ impl Running {
         }
     }
 
-    /// Has it decided who may connect.
+    /// Has it decided who may connect, and requests answered that are not for the loop.
     fn ask(&mut self) {
-        let Some(reception) = &self.reception else { return };
-        while let Some((ticket, request)) = self.endpoint.poll_connect() {
-            reception.ask(self.number, ticket, request);
+        if let Some(reception) = &self.helpers.reception {
+            while let Some((ticket, request)) = self.endpoint.poll_connect() {
+                reception.ask(self.number, ticket, request);
+            }
         }
+        if let Some(office) = &self.helpers.office {
+            while let Some((ticket, request)) = self.endpoint.poll_call() {
+                office.ask(self.number, ticket, request);
+            }
+        }
+    }
+
+    /// Gives the answers that have come, within the budget; whether some were left.
+    fn reply(&mut self, now: Instant) -> bool {
+        if self.helpers.office.is_none() {
+            return false;
+        }
+        let left = self.replies.take(self.limits.accepts_per_turn, &mut self.replied);
+        for (ticket, reply) in self.replied.drain(..) {
+            self.endpoint.handle_reply(ticket, &reply, now);
+        }
+        left
     }
 
     /// Lets in those about whom it was decided, or not, within the budget; whether some were left.
     fn admit(&mut self, now: Instant) -> bool {
-        if self.reception.is_none() {
+        if self.helpers.reception.is_none() {
             return false;
         }
         self.endpoint.set_unix_time(unix_time());
