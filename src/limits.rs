@@ -181,6 +181,8 @@ limits! {
     requests_waiting_max: usize = 1_000, least 1;
     /// Time from such a request to its answer; then 503.
     request_timeout: Duration = Duration::from_secs(30), least Duration::from_secs(1);
+    /// Broadcasts whose receipts one shard counts at a time; beyond it the oldest is given up.
+    receipts_tracked_max: usize = 64, least 1;
     /// Time the peer has to answer a close frame, and to end the connection after it.
     close_timeout: Duration = Duration::from_secs(5), least Duration::from_millis(250);
     /// Time a peer that has bytes waiting may go without taking any of them.

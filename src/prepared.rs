@@ -1,10 +1,12 @@
 //! A broadcast, encoded at most once for each wire form and shared by all shards.
 
-use std::sync::{Arc, OnceLock};
+use std::num::NonZeroU64;
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use crate::channel::{PayloadBuf, SocketKey};
 use crate::phoenix::{Kind, Serializer, write_json_string};
-use crate::ws::{self, Data, OpCode};
+use crate::ws::{self, Control, Data, OpCode};
 
 /// The bytes in which a subscriber gets a broadcast: a serializer inside a transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,10 @@ impl WireForm {
             Serializer::V1 => Self::LongPollV1,
             Serializer::V2 => Self::LongPollV2,
         }
+    }
+
+    const fn is_web_socket(self) -> bool {
+        matches!(self, Self::WebSocketV1 | Self::WebSocketV2)
     }
 
     const fn serializer(self) -> Serializer {
@@ -62,6 +68,10 @@ pub(crate) struct PreparedBroadcast {
     pub(crate) from: Option<SocketKey>,
     /// The broadcast's place in the order of this node.
     pub(crate) sequence: u64,
+    /// Whether it is counted who has received it, and what the ping behind it holds.
+    pub(crate) receipt: Option<NonZeroU64>,
+    /// When it was published, if whoever did so has looked at the clock.
+    pub(crate) published: Option<Instant>,
     forms: [OnceLock<Option<Box<[u8]>>>; WireForm::ALL.len()],
 }
 
@@ -72,9 +82,9 @@ impl PreparedBroadcast {
         event: &str,
         payload: PayloadBuf,
         from: Option<SocketKey>,
-    ) -> Arc<Self> {
-        let forms = Default::default();
-        Arc::new(Self { topic: topic.into(), event: event.into(), payload, from, sequence, forms })
+    ) -> Self {
+        let (topic, event, forms) = (topic.into(), event.into(), Default::default());
+        Self { topic, event, payload, from, sequence, receipt: None, published: None, forms }
     }
 
     /// The bytes in this form, or `None` where the form can't carry the payload (bytes for V1).
@@ -86,7 +96,11 @@ impl PreparedBroadcast {
         let mut text = Vec::with_capacity(self.payload.len() + self.topic.len() + self.event.len() + 32);
         let payload = self.payload.as_payload();
         let kind = form.serializer().encode_broadcast(&mut text, &self.topic, &self.event, payload).ok()?;
-        Some(form.wrap(kind, &text))
+        let frame = form.wrap(kind, &text);
+        Some(match self.receipt {
+            Some(receipt) if form.is_web_socket() => with_ping(&frame, receipt),
+            _ => frame,
+        })
     }
 
     /// What the broadcast counts against a mailbox's limit of bytes.
@@ -105,6 +119,13 @@ fn frame(kind: Kind, message: &[u8]) -> Box<[u8]> {
     let mut bytes = Vec::with_capacity(header.as_slice().len() + message.len());
     bytes.extend_from_slice(header.as_slice());
     bytes.extend_from_slice(message);
+    bytes.into_boxed_slice()
+}
+
+/// A frame with a ping right behind it (RFC 6455 section 5.5.2): a client answers it when it has read the frame.
+fn with_ping(frame: &[u8], receipt: NonZeroU64) -> Box<[u8]> {
+    let mut bytes = frame.to_vec();
+    ws::write_frame(&mut bytes, OpCode::Control(Control::Ping), &receipt.get().to_be_bytes());
     bytes.into_boxed_slice()
 }
 

@@ -120,6 +120,8 @@ stats! {
     calls_refused,
     /// Requests that were not answered within `request_timeout`.
     calls_timed_out,
+    /// Broadcasts whose receipts were given up because of `receipts_tracked_max`.
+    receipts_given_up,
     /// Clients that connected with a good token, or that were let in without one.
     connects_granted,
     /// Clients refused because they gave no token.

@@ -4,9 +4,13 @@
 //! the node and is put into every shard's mailbox before the next one is. So all subscribers of a topic, on
 //! whatever shard, get its broadcasts in one order.
 
+mod tally;
+
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::auth::deny::Denial;
 use crate::auth::token::KeyTag;
@@ -14,9 +18,29 @@ use crate::channel::{Command, JoinKey, Overloaded, PayloadBuf, Post, SocketKey};
 use crate::limits::Limits;
 use crate::prepared::PreparedBroadcast;
 
+pub use tally::{Tally, TallyEntry};
+
+/// A broadcast from outside, with all that can be asked of it.
+pub struct Outgoing<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// The event's name.
+    pub event: &'a str,
+    /// The payload.
+    pub payload: PayloadBuf,
+    /// Where it is told how many it was for.
+    pub tally: Option<TallyEntry>,
+    /// Counts who has received it, under this number. It has to be one that clients can't guess.
+    pub receipt: Option<NonZeroU64>,
+    /// When it is published.
+    pub published: Option<Instant>,
+}
+
 /// What a shard finds in its mailbox.
 pub(crate) enum Mail {
     Broadcast(Arc<PreparedBroadcast>),
+    /// The same, and how many it was for is to be told.
+    Counted(Arc<PreparedBroadcast>, TallyEntry),
     Channel(JoinKey, Command),
     /// Tokens that are denied from here on: their live sockets end.
     Denied(Arc<[Denial]>),
@@ -29,7 +53,7 @@ const COMMAND_COST: usize = 64;
 
 fn cost(mail: &Mail) -> usize {
     match mail {
-        Mail::Broadcast(broadcast) => broadcast.cost(),
+        Mail::Broadcast(broadcast) | Mail::Counted(broadcast, _) => broadcast.cost(),
         Mail::Channel(_, Command::Push { payload, .. } | Command::Reply { response: payload, .. }) => {
             COMMAND_COST + payload.len()
         }
@@ -117,9 +141,23 @@ impl Broker {
         payload: PayloadBuf,
         from: Option<SocketKey>,
     ) -> Result<u64, Overloaded> {
-        let mut sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
-        let broadcast = PreparedBroadcast::new(*sequence + 1, topic, event, payload, from);
+        self.send(PreparedBroadcast::new(0, topic, event, payload, from), None)
+    }
+
+    /// Publishes to all shards, or to none: its place in the order, counted from 1.
+    ///
+    /// # Errors
+    /// A shard's mailbox is full. The tally is not told then.
+    pub fn publish_outgoing(&self, outgoing: Outgoing<'_>) -> Result<u64, Overloaded> {
+        let Outgoing { topic, event, payload, tally, receipt, published } = outgoing;
+        let mut broadcast = PreparedBroadcast::new(0, topic, event, payload, None);
+        (broadcast.receipt, broadcast.published) = (receipt, published);
+        self.send(broadcast, tally.as_ref())
+    }
+
+    fn send(&self, mut broadcast: PreparedBroadcast, tally: Option<&TallyEntry>) -> Result<u64, Overloaded> {
         let cost = broadcast.cost();
+        let mut sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
         // Only this method adds broadcasts, and it holds the sequence, so no other broadcast takes the room;
         // a command that slips in between goes over the limit by itself alone.
         if !self.mailboxes.iter().all(|mailbox| self.has_room(&mailbox.lock(), cost)) {
@@ -127,8 +165,15 @@ impl Broker {
             return Err(Overloaded);
         }
         *sequence += 1;
+        broadcast.sequence = *sequence;
+        let broadcast = Arc::new(broadcast);
         for mailbox in &self.mailboxes {
-            put(mailbox, Mail::Broadcast(Arc::clone(&broadcast)), cost);
+            let broadcast = Arc::clone(&broadcast);
+            let mail = match tally {
+                Some(entry) => Mail::Counted(broadcast, entry.clone()),
+                None => Mail::Broadcast(broadcast),
+            };
+            put(mailbox, mail, cost);
         }
         Ok(*sequence)
     }
@@ -161,6 +206,11 @@ impl Broker {
 fn put(mailbox: &Mailbox, mail: Mail, cost: usize) {
     let mut queue = mailbox.lock();
     if queue.closed {
+        drop(queue);
+        if let Mail::Counted(_, entry) = mail {
+            // Whoever waits for the sum is not to wait for a shard that has ended.
+            entry.add(0);
+        }
         return;
     }
     queue.mail.push_back(mail);
@@ -231,6 +281,12 @@ impl Drop for Inbox {
         queue.bytes = 0;
         let mail = std::mem::take(&mut queue.mail);
         drop(queue);
+        for entry in self.taken.iter().chain(&mail).filter_map(|mail| match mail {
+            Mail::Counted(_, entry) => Some(entry),
+            _ => None,
+        }) {
+            entry.add(0);
+        }
         // What applications have sent may itself send when it is dropped.
         drop(mail);
     }
@@ -253,7 +309,7 @@ mod tests {
     fn sequence(inbox: &mut Inbox) -> Option<u64> {
         match inbox.next()? {
             Mail::Broadcast(broadcast) => Some(broadcast.sequence),
-            Mail::Channel(..) | Mail::Denied(_) | Mail::Keys(_) => None,
+            Mail::Counted(..) | Mail::Channel(..) | Mail::Denied(_) | Mail::Keys(_) => None,
         }
     }
 

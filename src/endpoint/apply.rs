@@ -207,7 +207,10 @@ impl Endpoint {
     /// Takes mail up to a broadcast of this shard's own, so that what its channel does next comes after it.
     fn deliver_until(&mut self, sequence: u64, now: Instant) {
         while let Some(mail) = self.inbox.next() {
-            let reached = matches!(&mail, Mail::Broadcast(broadcast) if broadcast.sequence >= sequence);
+            let reached = match &mail {
+                Mail::Broadcast(broadcast) | Mail::Counted(broadcast, _) => broadcast.sequence >= sequence,
+                _ => false,
+            };
             if self.must_write_first() {
                 // This can't wait for its turn; the readers are not to suffer for it.
                 self.hub.suspend_judgement();
@@ -221,7 +224,8 @@ impl Endpoint {
 
     pub(super) fn deliver_mail(&mut self, mail: Mail, now: Instant) {
         match mail {
-            Mail::Broadcast(broadcast) => self.deliver_broadcast(broadcast, now),
+            Mail::Broadcast(broadcast) => drop(self.deliver_broadcast(broadcast, now)),
+            Mail::Counted(broadcast, entry) => entry.add(self.deliver_broadcast(broadcast, now)),
             Mail::Denied(denials) => self.withdraw(&denials, now),
             Mail::Keys(keys) => self.retain_keys(&keys, now),
             Mail::Channel(to, Command::Info(info)) => self.work.push_back(Work::Info(to, info)),
@@ -238,15 +242,17 @@ impl Endpoint {
         }
     }
 
-    fn deliver_broadcast(&mut self, broadcast: Arc<PreparedBroadcast>, now: Instant) {
+    /// Gives a broadcast to the topic's subscribers; how many it is for. Sockets that it closes count as such.
+    fn deliver_broadcast(&mut self, broadcast: Arc<PreparedBroadcast>, now: Instant) -> u64 {
         self.stats.broadcasts += 1;
         self.taken = broadcast.sequence;
-        self.disconnect(&broadcast, now);
-        let Some(topic) = self.hub.lookup(&broadcast.topic) else { return };
+        let closed = self.disconnect(&broadcast, now);
+        let Some(topic) = self.hub.lookup(&broadcast.topic) else { return closed };
         let route = self.config.router.route(self.hub.topic(topic).route);
         if route.channel.intercepts().contains(&&*broadcast.event) {
+            let subscribers = self.hub.subscriber_slots(topic).len() as u64;
             self.work.push_back(Work::Intercepted(broadcast));
-            return;
+            return closed + subscribers;
         }
         let sender = broadcast.from.filter(|from| from.shard == self.shard).and_then(|from| {
             let id = connection_id(from);
@@ -255,11 +261,13 @@ impl Endpoint {
             let key = StreamKey { topic, form };
             Some((id.slot, key, index, self.hub.stream_ref(key)?.log.end()))
         });
-        let unencodable = self.hub.append(topic, &broadcast, LogBounds::of(&self.config.limits));
-        self.stats.broadcasts_unencodable += unencodable as u64;
+        let appended = self.hub.append(topic, &broadcast, LogBounds::of(&self.config.limits));
+        self.stats.broadcasts_unencodable += appended.unencodable as u64;
+        self.track(&broadcast, topic);
         if let Some((slot, key, index, before)) = sender {
             self.leave_out(slot, key, index, before, now);
         }
+        closed + appended.subscribers
     }
 
     /// Has a subscriber pass over what was appended since `before`.

@@ -109,6 +109,8 @@ impl Endpoint {
         }
         let socket = self.connections.get(slot as usize).and_then(|connection| connection.socket());
         self.users.remove(slot, socket.and_then(|socket| socket.identity.as_deref()));
+        let lost = self.lost_receipts(slot, socket);
+        self.lose_receipts(slot, lost);
         loop {
             let socket = self.by_slot(slot).and_then(|connection| connection.socket());
             let Some(topic) = socket.and_then(|socket| socket.joins.last_topic()) else { return };
@@ -254,6 +256,8 @@ impl Endpoint {
     fn end_socket(&mut self, id: ConnectionId, socket: Socket, now: Instant) {
         let form = socket.form;
         self.users.remove(id.slot, socket.identity.as_deref());
+        let lost = self.lost_receipts(id.slot, Some(&socket));
+        self.lose_receipts(id.slot, lost);
         for join in socket.joins {
             let identity = socket.identity.clone();
             let joined = Joined { identity, ..self.joined(id, join.topic, join.serial) };

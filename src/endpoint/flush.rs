@@ -290,6 +290,7 @@ impl Endpoint {
             outbox.put_rest(rest.into_boxed_slice());
         }
         stream.advance(index, start);
+        self.skip_receipts(slot, key, frame_end, start);
         self.stats.gaps += 1;
     }
 }

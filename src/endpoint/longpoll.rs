@@ -403,11 +403,12 @@ impl Endpoint {
         let Some(connection) = self.connections.get_mut(session.slot()) else { return };
         if whole {
             forget_carried(connection, &mut self.hub);
+            self.receive_answered(session.slot);
         } else {
             connection.outbox.carry(false);
             self.stats.answers_repeated += 1;
         }
-        if !connection.blocked {
+        if self.connections.get(session.slot()).is_some_and(|connection| !connection.blocked) {
             self.queue(session.slot);
         }
     }

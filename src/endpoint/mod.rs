@@ -14,6 +14,7 @@ mod flush;
 mod http;
 mod longpoll;
 mod posts;
+mod receipts;
 mod timers;
 mod users;
 mod web_socket;
@@ -41,11 +42,13 @@ pub use admission::{Admission, Ticket};
 pub use calls::CallTicket;
 pub use flush::{Gone, Sink};
 pub use http::Page;
+pub use receipts::ReceiptCounts;
 pub use web_socket::{PlainMessage, PlainSocket};
 
 use admission::LogBudget;
 use apply::Work;
 use calls::Calls;
+use receipts::Receipts;
 use timers::Deadlines;
 use users::Users;
 
@@ -137,6 +140,7 @@ pub struct Endpoint {
     refusal_log: LogBudget,
     users: Users,
     calls: Calls,
+    receipts: Receipts,
     /// Connections with requests that came while a poll waited, which has been answered.
     resumed: Vec<ConnectionId>,
     work: VecDeque<Work>,
@@ -183,6 +187,7 @@ impl Endpoint {
             refusal_log: LogBudget::default(),
             users: Users::default(),
             calls: Calls::default(),
+            receipts: Receipts::default(),
             resumed: Vec::new(),
             work: VecDeque::new(),
             broken: Vec::new(),

@@ -168,20 +168,23 @@ impl Endpoint {
 
     /// Ends the sockets that a broadcast names by their id (Phoenix: `Endpoint.broadcast(id, "disconnect", %{})`).
     /// With the payload `{"reconnect": false}` clients are told to stay away.
-    pub(super) fn disconnect(&mut self, broadcast: &PreparedBroadcast, now: Instant) {
+    /// How many there were.
+    pub(super) fn disconnect(&mut self, broadcast: &PreparedBroadcast, now: Instant) -> u64 {
         if &*broadcast.event != DISCONNECT {
-            return;
+            return 0;
         }
         let slots = self.users.find(&broadcast.topic, &self.connections);
         if slots.is_empty() {
-            return;
+            return 0;
         }
+        let count = slots.len() as u64;
         let payload = broadcast.payload.as_payload().deserialize::<Disconnect>();
         let stays_away = payload.is_ok_and(|payload| !payload.reconnect);
         let fault = if stays_away { Fault::StayAway } else { Fault::Disconnected };
         for slot in slots {
             self.fail(slot, fault, now);
         }
+        count
     }
 
     /// Ends the sockets whose tokens are denied.

@@ -81,7 +81,7 @@ impl Endpoint {
                 return self.closed_by_client(id.slot, frame.map(|frame| frame.code), now);
             }
             Message::Ping(payload) => return self.pong(id.slot, payload, now),
-            Message::Pong(_) => return,
+            Message::Pong(payload) => return self.handle_pong(id.slot, payload),
             Message::Text(text) if plain => return self.handle_plain(id.slot, PlainMessage::Text(text), now),
             Message::Binary(bytes) if plain => {
                 return self.handle_plain(id.slot, PlainMessage::Binary(bytes), now);

@@ -100,6 +100,15 @@ pub(crate) enum Judgement {
     Overdue,
 }
 
+/// What has become of a broadcast that was appended to a topic's streams.
+#[derive(Default)]
+pub(crate) struct Appended {
+    /// Subscribers of the streams that carry it.
+    pub(crate) subscribers: u64,
+    /// Streams that can't carry its payload.
+    pub(crate) unencodable: usize,
+}
+
 #[derive(Default)]
 pub(crate) struct Hub {
     topics: Slab<Topic>,
@@ -218,27 +227,32 @@ impl Hub {
         }
     }
 
-    /// Appends a broadcast to the streams of its topic. The number of streams that can't carry its payload
-    /// is returned.
-    pub(crate) fn append(&mut self, id: TopicId, broadcast: &PreparedBroadcast, bounds: LogBounds) -> usize {
-        let mut unencodable = 0;
+    /// Appends a broadcast to the streams of its topic.
+    pub(crate) fn append(
+        &mut self,
+        id: TopicId,
+        broadcast: &PreparedBroadcast,
+        bounds: LogBounds,
+    ) -> Appended {
+        let mut appended = Appended::default();
         for form in WireForm::ALL {
             let key = StreamKey { topic: id, form };
             let Some(stream) = self.topics[id.0 as usize].streams[form as usize].as_deref_mut() else {
                 continue;
             };
             let Some(frame) = broadcast.frame(form) else {
-                unencodable += 1;
+                appended.unencodable += 1;
                 continue;
             };
             stream.log.append(frame, bounds);
             stream.behind = stream.subscribers.len();
+            appended.subscribers += stream.subscribers.len() as u64;
             if stream.log.exceeds(bounds) {
                 self.backlogged = true;
             }
             self.mark_dirty(key);
         }
-        unencodable
+        appended
     }
 
     fn mark_dirty(&mut self, key: StreamKey) {

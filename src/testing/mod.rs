@@ -26,6 +26,7 @@ mod shard;
 mod wire;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,9 +36,9 @@ use crate::auth::UnixTime;
 use crate::auth::connect::{Answer, Connect, ConnectRequest, Verdict};
 use crate::auth::deny::Denial;
 use crate::auth::token::KeyTag;
-use crate::broker::Broker;
+use crate::broker::{Broker, Outgoing, Tally};
 use crate::channel::{Overloaded, PayloadBuf, Router};
-use crate::endpoint::{Config, ConnectionId, Endpoint, HandedOver, Ticket};
+use crate::endpoint::{Config, ConnectionId, Endpoint, HandedOver, ReceiptCounts, Ticket};
 use crate::limits::Limits;
 use crate::phoenix::{Serializer, events};
 use crate::stats::Stats;
@@ -487,6 +488,41 @@ impl TestServer {
         Ok(())
     }
 
+    /// Broadcasts, and has it counted who receives it: how many it is for, and the number of its receipts.
+    ///
+    /// # Errors
+    /// A mailbox is full.
+    pub fn broadcast_with_receipt(
+        &mut self,
+        topic: &str,
+        event: &str,
+        payload: impl Into<PayloadBuf>,
+    ) -> Result<(u64, NonZeroU64), Overloaded> {
+        let receipt = NonZeroU64::MIN.saturating_add(self.broker.sequence());
+        let tally = Tally::new(1, self.broker.shards(), || {});
+        self.broker.publish_outgoing(Outgoing {
+            topic,
+            event,
+            payload: payload.into(),
+            tally: Some(tally.entry(0)),
+            receipt: Some(receipt),
+            published: Some(self.now),
+        })?;
+        self.settle();
+        assert!(tally.is_done(), "every shard has counted its subscribers");
+        Ok((tally.count(0), receipt))
+    }
+
+    /// What is known of the receipts of a broadcast. `None`: no shard counts them.
+    #[must_use]
+    pub fn receipts(&self, receipt: NonZeroU64) -> Option<ReceiptCounts> {
+        let counts = self.shards.iter().filter_map(|shard| shard.endpoint.receipts(receipt));
+        counts.reduce(|mut sum, counts| {
+            sum += counts;
+            sum
+        })
+    }
+
     /// Denies tokens, as far as live sockets are concerned.
     pub fn deny(&mut self, denials: &[Denial]) {
         self.broker.deny(&denials.into());
@@ -653,16 +689,20 @@ impl TestServer {
         frames
     }
 
-    /// Reads what has come.
+    /// Reads what has come. Pings are answered, as a browser does it when it reads them.
     fn read(&mut self, client: ClientId) {
-        let frames = self.take_frames(client);
-        let client = &mut self.clients[client.0];
-        for frame in frames {
+        let mut pongs = Vec::new();
+        for frame in self.take_frames(client) {
+            let client = &mut self.clients[client.0];
             match frame.opcode {
                 0x1 | 0x2 => client.inbox.push(wire::read_message(client.serializer, &frame)),
                 0x8 if client.closed.is_none() => client.closed = Some(wire::read_close(&frame)),
+                0x9 => write_masked(&mut pongs, 0xa, true, &frame.payload),
                 _ => {}
             }
+        }
+        if !pongs.is_empty() {
+            self.send_bytes(client, &pongs);
         }
     }
 

@@ -17,6 +17,7 @@ mod lifetimes;
 mod origins;
 mod overload;
 mod pushing;
+mod receipts;
 mod slow_readers;
 mod undecodable;
 mod upgrades;
