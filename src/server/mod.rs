@@ -23,6 +23,7 @@ mod streams;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -34,9 +35,9 @@ use tracing::info;
 
 use crate::auth::deny::Denial;
 use crate::auth::token::KeyTag;
-use crate::broker::Broker;
+use crate::broker::{Broker, Outgoing, Tally};
 use crate::channel::{Overloaded, PayloadBuf};
-use crate::endpoint::{Config, Endpoint, HandedOver};
+use crate::endpoint::{Config, Endpoint, HandedOver, ReceiptCounts};
 use crate::stats::Stats;
 
 use connect::Reception;
@@ -80,6 +81,13 @@ impl ServerConfig {
 /// What the handle asks of a shard's thread.
 enum Control {
     Stats(Sender<Stats>),
+    /// How far these broadcasts have got.
+    Receipts {
+        receipts: Arc<[NonZeroU64]>,
+        sender: Sender<Vec<Option<ReceiptCounts>>>,
+    },
+    /// The receipts of a broadcast are counted no longer.
+    ForgetReceipts(NonZeroU64),
     Drain {
         deadline: Instant,
     },
@@ -260,6 +268,48 @@ impl ServerHandle {
     /// A shard has too much to do: nobody has got the event, try again later.
     pub fn broadcast(&self, topic: &str, event: &str, payload: PayloadBuf) -> Result<(), Overloaded> {
         self.broker.publish(topic, event, payload, None).map(drop)
+    }
+
+    /// Broadcasts with all that can be asked of a broadcast: its place in the node's order, counted from 1.
+    ///
+    /// # Errors
+    /// As for [`broadcast`](Self::broadcast); the tally is not told then.
+    pub fn publish(&self, outgoing: Outgoing<'_>) -> Result<u64, Overloaded> {
+        self.broker.publish_outgoing(outgoing)
+    }
+
+    /// Counts for so many broadcasts; `done` is called when all shards have taken all of them.
+    #[must_use]
+    pub fn tally(&self, broadcasts: usize, done: impl Fn() + Send + Sync + 'static) -> Arc<Tally> {
+        Tally::new(broadcasts, self.broker.shards(), done)
+    }
+
+    /// How far broadcasts have got whose receipts are counted, in the order of `receipts`. `None` for one that no
+    /// shard counts. Shards that don't answer within a second are left out.
+    #[must_use]
+    pub fn receipts(&self, receipts: &Arc<[NonZeroU64]>) -> Vec<Option<ReceiptCounts>> {
+        let (sender, receiver) = channel();
+        for remote in &*self.remotes {
+            remote.send(Control::Receipts { receipts: Arc::clone(receipts), sender: sender.clone() });
+        }
+        let mut sums = vec![None; receipts.len()];
+        let deadline = Instant::now() + Duration::from_secs(1);
+        for _ in 0..self.remotes.len() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(counts) = receiver.recv_timeout(left) else { break };
+            for (sum, counts) in sums.iter_mut().zip(counts) {
+                let Some(counts) = counts else { continue };
+                *sum.get_or_insert_with(ReceiptCounts::default) += counts;
+            }
+        }
+        sums
+    }
+
+    /// Has the receipts of a broadcast counted no longer.
+    pub fn forget_receipts(&self, receipt: NonZeroU64) {
+        for remote in &*self.remotes {
+            remote.send(Control::ForgetReceipts(receipt));
+        }
     }
 
     /// Closes all sockets with this id (`user_socket:<user>`), on every shard and both transports, behind what

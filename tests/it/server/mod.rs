@@ -13,5 +13,6 @@ mod messages;
 mod pressure;
 mod process;
 mod secrets;
+mod service;
 mod slow_readers;
 pub(crate) mod users;
