@@ -42,9 +42,33 @@ impl Board {
         Self::default()
     }
 
-    /// Keeps a message and broadcasts it, in one step: a client that joins meanwhile gets it once, from the board or
-    /// as a broadcast. `publish` gives the broadcast's place in the node's order. At most `max` messages are kept for
-    /// a topic; beyond it the oldest is given up.
+    /// Keeps messages of topics and broadcasts them, in one step: a client that joins meanwhile gets each of them once,
+    /// from the board or as a broadcast. `publish` broadcasts them, perhaps among others, and gives the place of the
+    /// first in the node's order; the number beside a message is how many broadcasts it stands behind the first. At
+    /// most `max` messages are kept for a topic; beyond it the oldest is given up.
+    ///
+    /// # Errors
+    /// What `publish` fails with; nothing is kept then.
+    pub fn keep_all<E>(
+        &self,
+        entries: Vec<(u64, &str, Kept)>,
+        max: usize,
+        publish: impl FnOnce() -> Result<u64, E>,
+    ) -> Result<u64, E> {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let first = publish()?;
+        for (behind, topic, kept) in entries {
+            let list = topics.entry(topic.into()).or_default();
+            list.retain(|other| other.id != kept.id);
+            if list.len() >= max.max(1) {
+                list.remove(0);
+            }
+            list.push(Kept { sequence: first + behind, ..kept });
+        }
+        Ok(first)
+    }
+
+    /// The same for one message.
     ///
     /// # Errors
     /// What `publish` fails with; nothing is kept then.
@@ -55,15 +79,7 @@ impl Board {
         max: usize,
         publish: impl FnOnce() -> Result<u64, E>,
     ) -> Result<u64, E> {
-        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        let sequence = publish()?;
-        let list = topics.entry(topic.into()).or_default();
-        list.retain(|other| other.id != kept.id);
-        if list.len() >= max.max(1) {
-            list.remove(0);
-        }
-        list.push(Kept { sequence, ..kept });
-        Ok(sequence)
+        self.keep_all(vec![(0, topic, kept)], max, publish)
     }
 
     /// Keeps a message that was broadcast by an earlier process.

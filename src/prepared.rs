@@ -87,6 +87,11 @@ impl PreparedBroadcast {
         Self { topic, event, payload, from, sequence, receipt: None, published: None, forms }
     }
 
+    /// The same with what only some are asked for.
+    pub(crate) fn with(self, receipt: Option<NonZeroU64>, published: Option<Instant>) -> Self {
+        Self { receipt, published, ..self }
+    }
+
     /// The bytes in this form, or `None` where the form can't carry the payload (bytes for V1).
     pub(crate) fn frame(&self, form: WireForm) -> Option<&[u8]> {
         self.forms[form as usize].get_or_init(|| self.encode(form)).as_deref()

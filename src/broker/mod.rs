@@ -144,26 +144,47 @@ impl Broker {
         self.send(PreparedBroadcast::new(0, topic, event, payload, from), None)
     }
 
-    /// Publishes to all shards, or to none: its place in the order, counted from 1.
+    /// Publishes several broadcasts, one right behind the other, to all shards, or none of them: the place of the first
+    /// in the order, counted from 1.
     ///
     /// # Errors
-    /// A shard's mailbox is full. The tally is not told then.
-    pub fn publish_outgoing(&self, outgoing: Outgoing<'_>) -> Result<u64, Overloaded> {
-        let Outgoing { topic, event, payload, tally, receipt, published } = outgoing;
-        let mut broadcast = PreparedBroadcast::new(0, topic, event, payload, None);
-        (broadcast.receipt, broadcast.published) = (receipt, published);
-        self.send(broadcast, tally.as_ref())
+    /// A shard's mailbox has no room for all of them. No tally is told then.
+    pub fn publish_all(&self, outgoing: Vec<Outgoing<'_>>) -> Result<u64, Overloaded> {
+        let prepare = |outgoing: Outgoing<'_>| {
+            let Outgoing { topic, event, payload, tally, receipt, published } = outgoing;
+            (PreparedBroadcast::new(0, topic, event, payload, None).with(receipt, published), tally)
+        };
+        // Made before anything is locked.
+        let prepared: Vec<_> = outgoing.into_iter().map(prepare).collect();
+        let mut sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
+        let cost = prepared.iter().map(|(broadcast, _)| broadcast.cost()).sum();
+        self.check_room(prepared.len(), cost)?;
+        let first = *sequence + 1;
+        for (broadcast, tally) in prepared {
+            self.put_all(&mut sequence, broadcast, tally.as_ref());
+        }
+        Ok(first)
     }
 
-    fn send(&self, mut broadcast: PreparedBroadcast, tally: Option<&TallyEntry>) -> Result<u64, Overloaded> {
-        let cost = broadcast.cost();
+    fn send(&self, broadcast: PreparedBroadcast, tally: Option<&TallyEntry>) -> Result<u64, Overloaded> {
         let mut sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
-        // Only this method adds broadcasts, and it holds the sequence, so no other broadcast takes the room;
-        // a command that slips in between goes over the limit by itself alone.
-        if !self.mailboxes.iter().all(|mailbox| self.has_room(&mailbox.lock(), cost)) {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(Overloaded);
+        self.check_room(1, broadcast.cost())?;
+        self.put_all(&mut sequence, broadcast, tally);
+        Ok(*sequence)
+    }
+
+    /// Whether every mailbox has room for so many broadcasts. Whoever asks holds the sequence, so no other broadcast
+    /// takes the room; a command that slips in between goes over the limit by itself alone.
+    fn check_room(&self, broadcasts: usize, cost: usize) -> Result<(), Overloaded> {
+        if self.mailboxes.iter().all(|mailbox| self.has_room(&mailbox.lock(), broadcasts, cost)) {
+            return Ok(());
         }
+        self.refused.fetch_add(broadcasts as u64, Ordering::Relaxed);
+        Err(Overloaded)
+    }
+
+    fn put_all(&self, sequence: &mut u64, mut broadcast: PreparedBroadcast, tally: Option<&TallyEntry>) {
+        let cost = broadcast.cost();
         *sequence += 1;
         broadcast.sequence = *sequence;
         let broadcast = Arc::new(broadcast);
@@ -175,7 +196,6 @@ impl Broker {
             };
             put(mailbox, mail, cost);
         }
-        Ok(*sequence)
     }
 
     /// Ends the live sockets whose tokens are denied. New ones are for the hook to refuse, which decides who
@@ -193,8 +213,8 @@ impl Broker {
         }
     }
 
-    fn has_room(&self, queue: &Queue, cost: usize) -> bool {
-        queue.bytes + cost <= self.bytes_max && queue.mail.len() < self.commands_max
+    fn has_room(&self, queue: &Queue, count: usize, cost: usize) -> bool {
+        queue.bytes + cost <= self.bytes_max && queue.mail.len() + count <= self.commands_max
     }
 
     /// The end of the mailbox that shard number `shard` reads.
@@ -227,7 +247,7 @@ impl Post for Broker {
         let Some(mailbox) = self.mailboxes.get(usize::from(to.socket.shard)) else { return Ok(()) };
         let mail = Mail::Channel(to, command);
         let cost = cost(&mail);
-        if !self.has_room(&mailbox.lock(), cost) {
+        if !self.has_room(&mailbox.lock(), 1, cost) {
             return Err(Overloaded);
         }
         put(mailbox, mail, cost);

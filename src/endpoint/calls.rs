@@ -40,6 +40,7 @@ impl Endpoint {
     }
 
     /// The answer to a request. Its client may have gone meanwhile; then nothing happens.
+    #[expect(clippy::needless_pass_by_value, reason = "a ticket is good once")]
     pub fn handle_reply(&mut self, ticket: CallTicket, reply: &ServiceReply, now: Instant) {
         let CallTicket { id, serial, bytes } = ticket;
         self.calls.out -= 1;

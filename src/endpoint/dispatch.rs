@@ -16,11 +16,6 @@ use crate::hub::TopicId;
 use crate::phoenix::{self, Message, Payload, Ref, RefBuf, TopicField, events};
 use crate::socket::Join;
 
-/// Whether an event belongs to the protocol, so that a client may not send it.
-fn is_reserved(event: &str) -> bool {
-    event.starts_with("phx_") || matches!(event, "disconnect" | "presence_state" | "presence_diff")
-}
-
 impl Endpoint {
     /// Does what a client's message asks for, and makes the calls that this causes: the client's next message
     /// may end a channel that is among the called ones, or join a topic that was not joined in time.
@@ -48,7 +43,7 @@ impl Endpoint {
             Some(topic) if event == ACCESS_TOKEN && self.config.admission.is_some() => {
                 self.renew(id, topic, message, now);
             }
-            Some(topic) if is_reserved(event) => {
+            Some(topic) if events::is_reserved(event) => {
                 self.stats.reserved_event += 1;
                 debug!(event, "a client sent an event that belongs to the protocol");
                 let join_ref = self.join_ref(id, topic);

@@ -61,6 +61,12 @@ pub mod events {
     pub const CLOSE: &str = "phx_close";
     /// A client shows that it is there, on the topic [`TOPIC`](super::TOPIC).
     pub const HEARTBEAT: &str = "heartbeat";
+
+    /// Whether an event belongs to the protocol, so that neither clients nor back ends may send it.
+    #[must_use]
+    pub fn is_reserved(event: &str) -> bool {
+        event.starts_with("phx_") || matches!(event, "disconnect" | "presence_state" | "presence_diff")
+    }
 }
 
 /// How messages are written: the client's choice, made once for each connection.

@@ -270,12 +270,13 @@ impl ServerHandle {
         self.broker.publish(topic, event, payload, None).map(drop)
     }
 
-    /// Broadcasts with all that can be asked of a broadcast: its place in the node's order, counted from 1.
+    /// Broadcasts several, with all that can be asked of a broadcast, or none of them: the place of the first in the
+    /// node's order, counted from 1.
     ///
     /// # Errors
-    /// As for [`broadcast`](Self::broadcast); the tally is not told then.
-    pub fn publish(&self, outgoing: Outgoing<'_>) -> Result<u64, Overloaded> {
-        self.broker.publish_outgoing(outgoing)
+    /// As for [`broadcast`](Self::broadcast); no tally is told then.
+    pub fn publish_all(&self, outgoing: Vec<Outgoing<'_>>) -> Result<u64, Overloaded> {
+        self.broker.publish_all(outgoing)
     }
 
     /// Counts for so many broadcasts; `done` is called when all shards have taken all of them.

@@ -500,14 +500,14 @@ impl TestServer {
     ) -> Result<(u64, NonZeroU64), Overloaded> {
         let receipt = NonZeroU64::MIN.saturating_add(self.broker.sequence());
         let tally = Tally::new(1, self.broker.shards(), || {});
-        self.broker.publish_outgoing(Outgoing {
+        self.broker.publish_all(vec![Outgoing {
             topic,
             event,
             payload: payload.into(),
             tally: Some(tally.entry(0)),
             receipt: Some(receipt),
             published: Some(self.now),
-        })?;
+        }])?;
         self.settle();
         assert!(tally.is_done(), "every shard has counted its subscribers");
         Ok((tally.count(0), receipt))
