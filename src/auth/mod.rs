@@ -6,6 +6,8 @@ pub mod deny;
 pub mod gate;
 mod identity;
 pub mod origin;
+#[cfg(feature = "api")]
+pub mod password;
 pub mod rights;
 pub mod token;
 
