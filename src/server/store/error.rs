@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+/// Stands where a store in memory has no path.
+pub(super) const IN_MEMORY: &str = ":memory:";
+
 /// What is wrong with a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -32,6 +35,10 @@ pub enum StoreErrorKind {
     Moved,
     /// What was to be stored can't be.
     Invalid,
+    /// Too much waits to be written already.
+    Overloaded,
+    /// The store was closed.
+    Closed,
     /// Anything else.
     Failed,
 }
@@ -72,6 +79,7 @@ impl StoreError {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreErrorKind::Torn,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreErrorKind::Busy,
             Some(ErrorCode::DiskFull) => StoreErrorKind::Full,
+            Some(ErrorCode::ConstraintViolation) => StoreErrorKind::Invalid,
             Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
                 StoreErrorKind::NotPermitted
             }
@@ -129,11 +137,16 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Busy => {
                 write!(f, "another process keeps the store {path} locked; try again when it has ended")
             }
+            StoreErrorKind::Full if self.path == Path::new(IN_MEMORY) => {
+                f.write_str("the store in memory is full")
+            }
             StoreErrorKind::Full => write!(f, "the disk with the store {path} is full"),
             StoreErrorKind::Moved => {
                 write!(f, "the store {path} was moved, deleted or replaced while it was in use")
             }
             StoreErrorKind::Invalid => f.write_str(detail),
+            StoreErrorKind::Overloaded => f.write_str("too much waits to be written to the store"),
+            StoreErrorKind::Closed => f.write_str("the store was closed, since the server stops"),
             StoreErrorKind::Failed => write!(f, "the store {path} can't be used: {detail}"),
         }
     }

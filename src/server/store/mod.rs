@@ -1,12 +1,18 @@
-//! What outlives the process, in one SQLite file: users and denied tokens.
+//! What outlives the process, in one SQLite file: users, denied tokens, messages, staff, the audit log, and answers to
+//! requests that may be repeated.
 //!
 //! Several processes may have a store open at a time: the server, and the commands that change it. What one has
 //! written, the others read at once, and [`Store::changed`] tells them.
 
+mod audit;
 mod denials;
 mod error;
+mod idempotency;
+mod messages;
 mod schema;
+mod staff;
 mod users;
+mod write;
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
@@ -22,23 +28,42 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 pub use denials::StoredDenial;
 pub use error::{StoreError, StoreErrorKind};
+pub use idempotency::Idempotency;
+pub use messages::{Counts, PRUNED_ROWS_MAX, Prune, StateChange};
 pub use users::User;
+pub use write::Write;
 
+use error::IN_MEMORY;
 use schema::{APPLICATION_ID, MIGRATIONS};
 
 /// Bytes of a user's id, and of a token's.
 pub const ID_BYTES_MAX: usize = 255;
 
-/// How long to wait for another process that writes. Writes here are a few rows each.
+/// Bytes of a store in memory.
+pub const MEMORY_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// How long to wait for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often it is asked whether the other process has finished. SQLite's own waits of 100 ms would miss the gaps between
+/// the transactions of a server that writes all the time.
+const BUSY_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Bytes that SQLite's log of what was written last may keep on the disk after a burst.
+const LOG_BYTES_MAX: i64 = 64 * 1024 * 1024;
+
+/// Prepared statements that are kept: more than there are different ones.
+const STATEMENTS_MAX: usize = 64;
 
 /// An open store. One value is for one thread at a time; other threads open the file once more.
 pub struct Store {
     connection: Connection,
     path: PathBuf,
-    /// Device and number of the file, by which it is told from another one at its path.
-    file: (u64, u64),
+    /// Device and number of the file, by which it is told from another one at its path. `None` in memory.
+    file: Option<(u64, u64)>,
     data_version: i64,
+    /// How often users and denials had been written to when it was last asked.
+    access: i64,
 }
 
 impl Store {
@@ -76,7 +101,7 @@ impl Store {
         // A file that is refused is not even tidied up.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(failed)?;
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+        connection.busy_handler(Some(wait_for_others)).map_err(failed)?;
         connection.pragma_update(None, "trusted_schema", false).map_err(failed)?;
         // What the header says may be older than what the other process has written last.
         let version: u32 =
@@ -98,9 +123,51 @@ impl Store {
             schema::migrate(&mut connection, MIGRATIONS).map_err(failed)?;
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(failed)?;
-        let mut store = Self { connection, path: path.to_owned(), file, data_version: 0 };
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        let mut store =
+            Self { connection, path: path.to_owned(), file: Some(file), data_version: 0, access: 0 };
         store.changed()?;
+        store.access = store.access_count()?;
         Ok(store)
+    }
+
+    /// A store without a file, which is gone with the process. It holds [`MEMORY_BYTES_MAX`] at most; when it is full, the
+    /// oldest messages are forgotten.
+    ///
+    /// # Errors
+    /// SQLite has no memory.
+    pub fn open_in_memory() -> Result<Self, StoreError> {
+        let path = Path::new(IN_MEMORY);
+        let failed = |error: rusqlite::Error| StoreError::sqlite(path, &error);
+        let mut connection = Connection::open_in_memory().map_err(failed)?;
+        set_up(&connection).map_err(failed)?;
+        schema::migrate(&mut connection, MIGRATIONS).map_err(failed)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        let store = Self { connection, path: path.to_owned(), file: None, data_version: 0, access: 0 };
+        store.limit_bytes(MEMORY_BYTES_MAX)?;
+        Ok(store)
+    }
+
+    /// Opens the file once more, for another thread. `None` in memory.
+    ///
+    /// # Errors
+    /// As those of [`open_existing`](Store::open_existing).
+    pub fn open_again(&self) -> Option<Result<Self, StoreError>> {
+        self.file.is_some().then(|| Self::open_existing(&self.path))
+    }
+
+    /// Makes what would let the store grow beyond so many bytes fail as on a full disk, in this `Store` alone. A store
+    /// that is larger already stays so.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn limit_bytes(&self, bytes_max: u64) -> Result<(), StoreError> {
+        let set = || {
+            let page: i64 = self.connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+            let pages = i64::try_from(bytes_max).unwrap_or(i64::MAX) / page;
+            self.connection.pragma_update(None, "max_page_count", pages.max(1))
+        };
+        set().map_err(|error| self.failed(&error))
     }
 
     /// Whether another process, or another `Store` of this one, has written anything since the last call, or
@@ -120,10 +187,33 @@ impl Store {
         Ok(before != version)
     }
 
+    /// Whether users or denials have been written to since the last call, or since the store was opened. As cheap as
+    /// [`changed`](Store::changed) while nobody writes, and one row more while anybody does.
+    ///
+    /// # Errors
+    /// As those of [`changed`](Store::changed).
+    pub fn access_changed(&mut self) -> Result<bool, StoreError> {
+        // One that has changed in between is found by the next call, in which the version has changed again.
+        if !self.changed()? {
+            return Ok(false);
+        }
+        let count = self.access_count()?;
+        let before = std::mem::replace(&mut self.access, count);
+        Ok(before != count)
+    }
+
+    fn access_count(&self) -> Result<i64, StoreError> {
+        self.connection
+            .prepare_cached("SELECT count FROM marks WHERE name = 'access'")
+            .and_then(|mut statement| statement.query_row((), |row| row.get(0)))
+            .map_err(|error| self.failed(&error))
+    }
+
     /// Refuses to go on with a file that is no longer at its path.
     pub(crate) fn check_in_place(&self) -> Result<(), StoreError> {
+        let Some(file) = self.file else { return Ok(()) };
         match std::fs::metadata(&self.path) {
-            Ok(found) if identity(&found) == self.file => Ok(()),
+            Ok(found) if identity(&found) == file => Ok(()),
             Ok(_) => Err(StoreError::new(&self.path, StoreErrorKind::Moved)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(StoreError::new(&self.path, StoreErrorKind::Moved))
@@ -132,7 +222,7 @@ impl Store {
         }
     }
 
-    /// Where the store lies.
+    /// Where the store lies; `:memory:` in memory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -157,7 +247,20 @@ impl fmt::Debug for Store {
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_MAX)?;
+    // A row that replaces another one deletes it, and triggers are to notice that.
+    connection.pragma_update(None, "recursive_triggers", true)?;
     connection.pragma_update(None, "foreign_keys", true)
+}
+
+/// Waits while another connection writes; `false` once it has waited for [`BUSY_TIMEOUT`].
+fn wait_for_others(times: i32) -> bool {
+    let waited = BUSY_INTERVAL.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX));
+    if waited >= BUSY_TIMEOUT {
+        return false;
+    }
+    std::thread::sleep(BUSY_INTERVAL);
+    true
 }
 
 fn identity(file: &Metadata) -> (u64, u64) {
