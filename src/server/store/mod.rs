@@ -9,10 +9,13 @@ mod denials;
 mod error;
 mod idempotency;
 mod messages;
+mod reader;
+mod records;
 mod schema;
 mod staff;
 mod users;
 mod write;
+mod writer;
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
@@ -30,8 +33,10 @@ pub use denials::StoredDenial;
 pub use error::{StoreError, StoreErrorKind};
 pub use idempotency::Idempotency;
 pub use messages::{Counts, PRUNED_ROWS_MAX, Prune, StateChange};
+pub use reader::StoreReader;
 pub use users::User;
 pub use write::Write;
+pub use writer::{StoreStats, StoreWriter};
 
 use error::IN_MEMORY;
 use schema::{APPLICATION_ID, MIGRATIONS};
