@@ -86,6 +86,8 @@ pub struct StoreWatch {
     known: HashSet<Denial>,
     /// When it was last asked whose accounts have been disabled.
     looked: UnixTime,
+    /// Something was written that has not been read: reading has failed.
+    behind: bool,
 }
 
 impl StoreWatch {
@@ -98,9 +100,10 @@ impl StoreWatch {
         denied: Arc<RwLock<DenyList>>,
         accounts: Option<Arc<Accounts>>,
     ) -> Result<Self, StoreError> {
-        let mut watch = Self { store, denied, accounts, known: HashSet::new(), looked: unix_time() };
+        let mut watch =
+            Self { store, denied, accounts, known: HashSet::new(), looked: unix_time(), behind: false };
         // What is written from here on is a change.
-        watch.store.changed()?;
+        watch.store.access_changed()?;
         watch.read()?;
         Ok(watch)
     }
@@ -169,33 +172,40 @@ impl StoreWatch {
         Ok(())
     }
 
-    /// Looks whether something was written; the denials that were not in force.
+    /// Looks whether something was written about who may connect; the denials that were not in force. Messages are
+    /// written all the time, and are none of its business.
     fn look(&mut self) -> Result<Vec<Denial>, StoreError> {
-        match self.store.changed() {
-            Ok(false) => return Ok(Vec::new()),
-            Ok(true) => {}
+        match self.store.access_changed() {
+            Ok(changed) => self.behind |= changed,
             // Another file was put in its place: a backup, perhaps.
             Err(error) if error.kind() == StoreErrorKind::Moved => {
                 self.store = Store::open_existing(self.store.path())?;
+                self.behind = true;
             }
             Err(error) => return Err(error),
         }
+        if !self.behind {
+            return Ok(Vec::new());
+        }
+        let now = unix_time();
+        // Everything is read before anything of it is taken for known, so that what fails is done once more.
+        let disabled = match &self.accounts {
+            // The second in which it was last asked is not over for those who write.
+            Some(_) => self.store.users_disabled_since(self.looked)?,
+            None => Vec::new(),
+        };
         let mut fresh = self.read()?;
+        (self.behind, self.looked) = (false, now);
         if let Some(accounts) = &self.accounts {
             accounts.invalidate_all();
-            // The second in which it was last asked is not over for those who write.
-            let now = unix_time();
-            let since = std::mem::replace(&mut self.looked, now);
-            for subject in self.store.users_disabled_since(since)? {
-                // That they don't come back is for the accounts to say.
-                fresh.push(Denial {
-                    subject: Some(subject),
-                    issued_before: None,
-                    token_id: None,
-                    until: now,
-                });
-            }
         }
+        // That they don't come back is for the accounts to say.
+        fresh.extend(disabled.into_iter().map(|subject| Denial {
+            subject: Some(subject),
+            issued_before: None,
+            token_id: None,
+            until: now,
+        }));
         if !fresh.is_empty() {
             info!(count = fresh.len(), "tokens are denied, or users disabled");
         }
