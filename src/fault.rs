@@ -101,6 +101,11 @@ impl Fault {
     }
 
     pub(crate) fn count(self, stats: &mut Stats) {
+        stats.closed_stay_away += u64::from(self == Self::StayAway);
+        if let Self::Frame(error) = self {
+            stats.closed_bad_text += u64::from(error.close_code() == CloseCode::Invalid);
+            stats.closed_too_big += u64::from(error.close_code() == CloseCode::Size);
+        }
         let counter = match self {
             Self::Frame(_) => &mut stats.closed_bad_frame,
             Self::Message(_) => &mut stats.closed_bad_message,

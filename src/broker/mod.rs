@@ -277,6 +277,13 @@ impl Inbox {
         &self.broker
     }
 
+    /// What has not been taken from here: pieces of mail, and what those count that are still in the mailbox.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let Some(mailbox) = self.broker.mailboxes.get(usize::from(self.shard)) else { return (0, 0) };
+        let queue = mailbox.lock();
+        (self.taken.len() + queue.mail.len(), queue.bytes)
+    }
+
     /// The next piece of mail; the lock is taken once for all that waits.
     pub(crate) fn next(&mut self) -> Option<Mail> {
         if self.taken.is_empty() {

@@ -90,6 +90,8 @@ pub(crate) struct Session {
     /// The connection of the answer of which it is not yet known whether the client has it. The session's
     /// outbox knows what the answer carries.
     pub(crate) in_flight: Option<ConnectionId>,
+    /// When it was opened, in seconds since the endpoint began.
+    pub(crate) since: u32,
     /// It has ended for the server: what waits is still answered to polls, and nothing else happens to it.
     pub(crate) closing: bool,
 }
@@ -199,6 +201,8 @@ impl Http {
 pub(crate) struct WebSocket {
     pub(crate) decoder: ws::Decoder,
     pub(crate) socket: Socket,
+    /// When it was opened, in seconds since the endpoint began.
+    pub(crate) since: u32,
     /// The server has sent its close frame and waits for the peer's.
     pub(crate) closing: bool,
     /// Messages go to the plain handler: there is no Phoenix on this WebSocket.

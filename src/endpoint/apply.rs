@@ -261,8 +261,10 @@ impl Endpoint {
             let key = StreamKey { topic, form };
             Some((id.slot, key, index, self.hub.stream_ref(key)?.log.end()))
         });
-        let appended = self.hub.append(topic, &broadcast, LogBounds::of(&self.config.limits));
+        let since = broadcast.published.unwrap_or(now);
+        let appended = self.hub.append(topic, &broadcast, LogBounds::of(&self.config.limits), since);
         self.stats.broadcasts_unencodable += appended.unencodable as u64;
+        self.stats.messages_out += appended.subscribers;
         self.track(&broadcast, topic);
         if let Some((slot, key, index, before)) = sender {
             self.leave_out(slot, key, index, before, now);
@@ -275,6 +277,7 @@ impl Endpoint {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         let Some(stream) = self.hub.stream(key) else { return };
         let end = stream.log.end();
+        self.stats.messages_out -= u64::from(before < end);
         if stream.cursor(index) >= before {
             stream.advance(index, end);
         } else {
@@ -401,6 +404,7 @@ impl Endpoint {
         if self.scratch.capacity() > 64 * 1024 {
             self.scratch = Vec::new();
         }
+        self.stats.messages_out += 1;
         self.queue_bytes(slot, frame.into());
         self.check_outbox(slot, now);
     }

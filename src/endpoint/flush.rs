@@ -79,6 +79,7 @@ impl Endpoint {
     /// waiting and calls again.
     pub fn flush(&mut self, budget: usize, now: Instant, sink: &mut impl Sink) -> bool {
         let mut left = budget;
+        self.hub.offered.clear();
         while left > 0 {
             // Own frames first: replies and heartbeats don't wait for a broadcast to be through.
             if let Some(slot) = self.queued.pop_front() {

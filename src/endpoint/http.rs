@@ -459,7 +459,14 @@ impl Endpoint {
         self.queue_bytes(id.slot, Bytes::Owned(bytes.into_boxed_slice()));
         let socket = Socket::new(serializer, WireForm::web_socket(serializer), identity);
         let decoder = ws::Decoder::new();
-        let web_socket = WebSocket { decoder, socket, closing: false, plain: false, pongs_waiting: 0 };
+        let web_socket = WebSocket {
+            decoder,
+            socket,
+            since: self.seconds(now),
+            closing: false,
+            plain: false,
+            pongs_waiting: 0,
+        };
         let mut unread = Vec::new();
         if let Some(connection) = self.connection(id) {
             let state = std::mem::replace(&mut connection.state, State::WebSocket(Box::new(web_socket)));

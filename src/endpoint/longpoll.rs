@@ -207,6 +207,7 @@ impl Endpoint {
     ) {
         if !self.has_room_for_session(peer) {
             self.stats.sessions_refused += 1;
+            self.stats.sessions_without_room += 1;
             let reason = Some("too many sessions (sessions_per_address_max, sessions_per_shard_max)");
             return self.answer_status(id, Status::InternalServerError, reason, keep_alive);
         }
@@ -233,7 +234,15 @@ impl Endpoint {
         let generation = self.generation;
         let nonce = self.token_key.nonce(self.shard, self.stats.sessions_opened);
         let socket = Socket::new(serializer, WireForm::long_poll(serializer), identity);
-        let session = Session { socket, nonce, peer, waiting: None, in_flight: None, closing: false };
+        let session = Session {
+            socket,
+            nonce,
+            peer,
+            waiting: None,
+            in_flight: None,
+            since: self.seconds(now),
+            closing: false,
+        };
         let connection = Connection::with_state(generation, State::Session(Box::new(session)));
         // A slab with room for connections has room for this one: its keys are 32 bits in practice.
         let slot = u32::try_from(self.connections.insert(connection)).unwrap_or(u32::MAX);

@@ -12,6 +12,7 @@ mod dispatch;
 mod ending;
 mod flush;
 mod http;
+mod inspect;
 mod longpoll;
 mod posts;
 mod receipts;
@@ -35,13 +36,14 @@ use crate::hub::{Hub, StreamKey};
 use crate::limits::Limits;
 use crate::longpoll::TokenKey;
 use crate::service::Service;
-use crate::stats::Stats;
+use crate::stats::{Stats, Timings};
 
 pub use crate::connection::ConnectionId;
 pub use admission::{Admission, Ticket};
 pub use calls::CallTicket;
 pub use flush::{Gone, Sink};
 pub use http::Page;
+pub use inspect::{ConnectionFilter, FoundConnection, FoundTopic, Holdings, Rank, Slice};
 pub use receipts::ReceiptCounts;
 pub use web_socket::{PlainMessage, PlainSocket};
 
@@ -155,6 +157,7 @@ pub struct Endpoint {
     /// The last broadcast that was taken from the mailbox.
     taken: u64,
     stats: Stats,
+    timings: Timings,
 }
 
 impl Endpoint {
@@ -197,6 +200,7 @@ impl Endpoint {
             drain_after: None,
             taken: 0,
             stats: Stats::default(),
+            timings: Timings::default(),
         }
     }
 

@@ -87,7 +87,7 @@ impl Users {
     }
 
     /// The sockets with this id.
-    fn find(&self, socket_id: &str, connections: &Slab<Connection>) -> Vec<u32> {
+    pub(super) fn find(&self, socket_id: &str, connections: &Slab<Connection>) -> Vec<u32> {
         if self.ids.is_empty() {
             return Vec::new();
         }

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hashbrown::HashTable;
 use slab::Slab;
@@ -88,6 +89,33 @@ pub(crate) struct Topic {
     streams: [Option<Box<Stream>>; WireForm::ALL.len()],
 }
 
+impl Topic {
+    /// The streams of a topic, with their forms.
+    pub(crate) fn streams(&self) -> impl Iterator<Item = (WireForm, &Stream)> {
+        WireForm::ALL
+            .into_iter()
+            .zip(&self.streams)
+            .filter_map(|(form, stream)| Some((form, stream.as_deref()?)))
+    }
+}
+
+/// A stream that is to be walked over.
+#[derive(Debug, Clone, Copy)]
+struct Dirty {
+    key: StreamKey,
+    /// When the oldest broadcast of the walk was published.
+    since: Instant,
+}
+
+/// What an append has come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Appended {
+    /// Streams that can't carry the payload.
+    pub(crate) unencodable: usize,
+    /// Subscribers for whom it was appended.
+    pub(crate) subscribers: u64,
+}
+
 /// Slow readers are those that have been offered everything and are still far behind. When more was appended in
 /// one go than the budgets of a turn allow, they are given one flush more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -100,22 +128,17 @@ pub(crate) enum Judgement {
     Overdue,
 }
 
-/// What has become of a broadcast that was appended to a topic's streams.
-#[derive(Default)]
-pub(crate) struct Appended {
-    /// Subscribers of the streams that carry it.
-    pub(crate) subscribers: u64,
-    /// Streams that can't carry its payload.
-    pub(crate) unencodable: usize,
-}
-
 #[derive(Default)]
 pub(crate) struct Hub {
     topics: Slab<Topic>,
     /// The topics by the hashes of their names, which are in the topics: there may be one for each user.
     names: HashTable<TopicId>,
     hasher: RandomState,
-    dirty: VecDeque<StreamKey>,
+    dirty: VecDeque<Dirty>,
+    /// When the oldest broadcast was published that the walk under way has come too early for.
+    next_since: Option<Instant>,
+    /// When the broadcasts were published that the last flush has offered to everybody.
+    pub(crate) offered: Vec<Instant>,
     trims: Vec<StreamKey>,
     /// Bytes in all logs that make the endpoint write before it takes in more.
     pub(crate) backlogged: bool,
@@ -143,6 +166,17 @@ impl Hub {
 
     pub(crate) fn stream_ref(&self, key: StreamKey) -> Option<&Stream> {
         self.topics.get(key.topic.0 as usize)?.streams[key.form as usize].as_deref()
+    }
+
+    /// The topics in places from `from` on, at most so many places, and whether there may be more behind them.
+    pub(crate) fn topics_from(
+        &self,
+        from: usize,
+        places_max: usize,
+    ) -> (impl Iterator<Item = &Topic>, Option<usize>) {
+        let places = self.topics.capacity();
+        let end = from.saturating_add(places_max).min(places);
+        ((from..end).filter_map(|place| self.topics.get(place)), (end < places).then_some(end))
     }
 
     /// Subscribes the connection in `slot` from here on; the index is the subscription's place in its stream.
@@ -227,12 +261,13 @@ impl Hub {
         }
     }
 
-    /// Appends a broadcast to the streams of its topic.
+    /// Appends a broadcast that was published at `since` to the streams of its topic.
     pub(crate) fn append(
         &mut self,
         id: TopicId,
         broadcast: &PreparedBroadcast,
         bounds: LogBounds,
+        since: Instant,
     ) -> Appended {
         let mut appended = Appended::default();
         for form in WireForm::ALL {
@@ -250,41 +285,49 @@ impl Hub {
             if stream.log.exceeds(bounds) {
                 self.backlogged = true;
             }
-            self.mark_dirty(key);
+            self.mark_dirty(key, since);
         }
         appended
     }
 
-    fn mark_dirty(&mut self, key: StreamKey) {
+    fn mark_dirty(&mut self, key: StreamKey, since: Instant) {
         if let Some(stream) = self.topics[key.topic.0 as usize].streams[key.form as usize].as_deref_mut() {
-            stream.walk_again |= stream.walked > 0;
+            if stream.walked > 0 {
+                stream.walk_again = true;
+                self.next_since.get_or_insert(since);
+            }
             if !std::mem::replace(&mut stream.dirty, true) {
-                self.dirty.push_back(key);
+                self.dirty.push_back(Dirty { key, since });
             }
         }
     }
 
     /// The stream whose walk is next or under way.
     pub(crate) fn front_dirty(&mut self) -> Option<StreamKey> {
-        while let Some(key) = self.dirty.front().copied() {
+        while let Some(Dirty { key, .. }) = self.dirty.front().copied() {
             if self.stream_ref(key).is_some_and(|stream| stream.dirty) {
                 return Some(key);
             }
             self.dirty.pop_front();
+            self.next_since = None;
         }
         None
     }
 
     /// Ends the walk over the front stream: it goes to the back of the queue if some were passed over.
     pub(crate) fn finish_walk(&mut self) {
-        let Some(key) = self.dirty.pop_front() else { return };
+        let Some(Dirty { key, since }) = self.dirty.pop_front() else { return };
+        let next_since = self.next_since.take();
         let Some(stream) = self.stream(key) else { return };
         stream.walked = 0;
         let again = std::mem::take(&mut stream.walk_again);
         stream.dirty = again;
         let trim = !again && stream.behind > 0 && !std::mem::replace(&mut stream.trim, true);
+        if !again || next_since.is_some() {
+            self.offered.push(since);
+        }
         if again {
-            self.dirty.push_back(key);
+            self.dirty.push_back(Dirty { key, since: next_since.unwrap_or(since) });
         } else if trim {
             self.trims.push(key);
         }

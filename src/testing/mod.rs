@@ -639,6 +639,27 @@ impl TestServer {
         sum
     }
 
+    /// The endpoint of a shard, to be looked into.
+    ///
+    /// # Panics
+    /// There are fewer shards.
+    #[must_use]
+    pub fn endpoint(&self, shard: usize) -> &Endpoint {
+        &self.shards[shard].endpoint
+    }
+
+    /// Closes one socket of a shard; whether it was open.
+    ///
+    /// # Panics
+    /// There are fewer shards.
+    pub fn disconnect_one(&mut self, shard: usize, id: ConnectionId, reconnect: bool) -> bool {
+        let now = self.now;
+        self.shards[shard].begin(now);
+        let was_open = self.shards[shard].endpoint.disconnect_one(id, reconnect, now);
+        self.settle();
+        was_open
+    }
+
     /// Memory held by what waits for this client alone, as compared with the limit `outbox_bytes_max`.
     #[must_use]
     pub fn outbox_bytes(&self, client: ClientId) -> usize {

@@ -62,6 +62,7 @@ impl Shard {
         while let Some(id) = self.endpoint.poll_closed() {
             self.wire.close(id);
         }
+        self.endpoint.end_turn(now, now);
         self.begun = false;
     }
 

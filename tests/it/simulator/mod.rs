@@ -58,11 +58,25 @@ fn check_reach(sum: &Stats) {
     // The event loop alone counts this; and the rest are what there is, which is nothing at the end.
     let mut never = vec!["accept_paused", "connections", "web_sockets", "sessions", "topics"];
     // These clients are on WebSockets.
-    never.extend(["sessions_opened", "sessions_refused", "sessions_expired", "polls", "posts"]);
+    never.extend([
+        "sessions_opened",
+        "sessions_refused",
+        "sessions_without_room",
+        "sessions_expired",
+        "polls",
+        "posts",
+    ]);
     never.extend(["answers_repeated", "handed_over", "body_timeouts"]);
     // Nobody is asked who they are.
-    let users =
-        ["connects_", "renewals", "token_", "origins_refused", "closed_disconnected", "closed_denied"];
+    let users = [
+        "connects_",
+        "renewals",
+        "token_",
+        "origins_refused",
+        "closed_disconnected",
+        "closed_stay_away",
+        "closed_denied",
+    ];
     let is_of_users = |name: &str| {
         users.iter().any(|prefix| name.starts_with(prefix))
             || ["closed_token_expired", "closed_key_removed"].contains(&name)
