@@ -50,7 +50,7 @@ pub struct ConnectionView {
     /// Its socket id, if it has one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub socket_id: Option<String>,
-    /// Where it connects from, if that is known.
+    /// Where it connects from, if that is known. The port is 0 on long-poll, where each request may have another.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub address: Option<SocketAddr>,
     /// When it connected, to the second.
@@ -71,7 +71,8 @@ pub struct ConnectionPage {
     /// Where the next page begins; absent if this is the last.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next: Option<String>,
-    /// All open sockets of the server, whether or not the query is about them.
+    /// All sockets of the server, whether or not the query is about them; those that are being closed count until
+    /// their clients have answered.
     pub total: u64,
 }
 

@@ -90,7 +90,7 @@ pub trait Inspection: Send + Sync {
     /// Topics with their exact numbers of subscribers.
     fn topics(&self, query: &TopicQuery) -> TopicPage;
 
-    /// The number of a topic's subscribers. `None` if there is no shard to ask.
+    /// The number of a topic's subscribers. `None` if a shard has not answered.
     fn subscribers(&self, topic: &str) -> Option<u64>;
 
     /// A user's sockets and the topics they have joined.
