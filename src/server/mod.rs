@@ -10,9 +10,16 @@ pub mod accounts;
 mod connect;
 #[cfg(feature = "accounts")]
 pub mod denials;
+#[cfg(feature = "api")]
+pub mod inspect;
 pub mod keys;
 mod listener;
+#[cfg(feature = "api")]
+mod metrics;
 mod pool;
+#[cfg(feature = "api")]
+mod process;
+mod questions;
 mod service;
 mod shard;
 mod signals;
@@ -43,6 +50,7 @@ use crate::stats::Stats;
 use connect::Reception;
 #[cfg(feature = "cli")]
 pub(crate) use connect::unix_time;
+use questions::Question;
 use service::Office;
 use shard::{Helpers, Shard};
 pub use signals::{StopSignals, run_until_signalled};
@@ -91,6 +99,8 @@ enum Control {
     Drain {
         deadline: Instant,
     },
+    /// A question about what is there, or something small that is to be done.
+    Ask(Question),
     /// A connection comes from another shard.
     Adopt {
         stream: TcpStream,

@@ -184,6 +184,7 @@ impl Running {
             more |= self.endpoint.flush(self.limits.writes_per_turn, now, &mut self.streams);
             self.hand_over();
             self.close();
+            self.endpoint.end_turn(now, Instant::now());
             if self.drain_deadline.is_some_and(|deadline| self.endpoint.is_drained() || now >= deadline) {
                 return Ok(());
             }
@@ -269,6 +270,7 @@ impl Running {
                     let _ = sender.send(counts.collect());
                 }
                 Control::ForgetReceipts(receipt) => self.endpoint.forget_receipts(receipt),
+                Control::Ask(question) => question(&mut self.endpoint, &self.streams, now),
                 Control::Adopt { stream, handed_over } => self.adopt(stream, handed_over, now),
                 Control::Drain { deadline } => {
                     if let Some(mut listener) = self.listener.take() {

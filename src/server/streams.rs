@@ -1,7 +1,7 @@
 //! The sockets of a shard, in places that are the endpoint's own.
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 
 use mio::net::TcpStream;
 
@@ -44,6 +44,11 @@ impl Streams {
     /// Gives the memory back when all sockets are closed.
     pub(super) fn clear(&mut self) {
         self.0 = Vec::new();
+    }
+
+    /// Where the connection comes from, if the system still knows.
+    pub(super) fn peer(&self, id: ConnectionId) -> Option<SocketAddr> {
+        self.0.get(id.slot())?.as_ref()?.peer_addr().ok()
     }
 
     pub(super) fn receive(&mut self, id: ConnectionId, buffer: &mut [u8]) -> Received {
