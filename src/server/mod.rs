@@ -11,6 +11,8 @@ mod connect;
 #[cfg(feature = "accounts")]
 pub mod denials;
 #[cfg(feature = "api")]
+pub mod desk;
+#[cfg(feature = "api")]
 pub mod inspect;
 pub mod keys;
 mod listener;
@@ -30,7 +32,6 @@ mod streams;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -44,7 +45,7 @@ use crate::auth::deny::Denial;
 use crate::auth::token::KeyTag;
 use crate::broker::{Broker, Outgoing, Tally};
 use crate::channel::{Overloaded, PayloadBuf};
-use crate::endpoint::{Config, Endpoint, HandedOver, ReceiptCounts};
+use crate::endpoint::{Config, Endpoint, HandedOver};
 use crate::stats::Stats;
 
 use connect::Reception;
@@ -89,13 +90,6 @@ impl ServerConfig {
 /// What the handle asks of a shard's thread.
 enum Control {
     Stats(Sender<Stats>),
-    /// How far these broadcasts have got.
-    Receipts {
-        receipts: Arc<[NonZeroU64]>,
-        sender: Sender<Vec<Option<ReceiptCounts>>>,
-    },
-    /// The receipts of a broadcast are counted no longer.
-    ForgetReceipts(NonZeroU64),
     Drain {
         deadline: Instant,
     },
@@ -293,34 +287,6 @@ impl ServerHandle {
     #[must_use]
     pub fn tally(&self, broadcasts: usize, done: impl Fn() + Send + Sync + 'static) -> Arc<Tally> {
         Tally::new(broadcasts, self.broker.shards(), done)
-    }
-
-    /// How far broadcasts have got whose receipts are counted, in the order of `receipts`. `None` for one that no
-    /// shard counts. Shards that don't answer within a second are left out.
-    #[must_use]
-    pub fn receipts(&self, receipts: &Arc<[NonZeroU64]>) -> Vec<Option<ReceiptCounts>> {
-        let (sender, receiver) = channel();
-        for remote in &*self.remotes {
-            remote.send(Control::Receipts { receipts: Arc::clone(receipts), sender: sender.clone() });
-        }
-        let mut sums = vec![None; receipts.len()];
-        let deadline = Instant::now() + Duration::from_secs(1);
-        for _ in 0..self.remotes.len() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(counts) = receiver.recv_timeout(left) else { break };
-            for (sum, counts) in sums.iter_mut().zip(counts) {
-                let Some(counts) = counts else { continue };
-                *sum.get_or_insert_with(ReceiptCounts::default) += counts;
-            }
-        }
-        sums
-    }
-
-    /// Has the receipts of a broadcast counted no longer.
-    pub fn forget_receipts(&self, receipt: NonZeroU64) {
-        for remote in &*self.remotes {
-            remote.send(Control::ForgetReceipts(receipt));
-        }
     }
 
     /// Closes all sockets with this id (`user_socket:<user>`), on every shard and both transports, behind what

@@ -1,11 +1,13 @@
 //! Questions to the shards of a running server, and how one connection is closed.
 
+use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::streams::Streams;
 use super::{Control, ServerHandle};
-use crate::endpoint::{ConnectionId, Endpoint};
+use crate::endpoint::{ConnectionId, Endpoint, ReceiptCounts};
 use crate::stats::Timings;
 
 /// How long a shard has to answer. It answers between two turns of its loop, so this is for one that hangs.
@@ -21,6 +23,29 @@ impl ServerHandle {
         let mut sum = Timings::default();
         self.ask_all(|endpoint, _| endpoint.timings()).into_iter().flatten().for_each(|one| sum += one);
         sum
+    }
+
+    /// How far broadcasts have got whose receipts are counted, in the order of `receipts`. `None` for one that no
+    /// shard counts. Shards that don't answer within a second are left out.
+    #[must_use]
+    pub fn receipts(&self, receipts: &Arc<[NonZeroU64]>) -> Vec<Option<ReceiptCounts>> {
+        let asked = Arc::clone(receipts);
+        let answers = self.ask_all(move |endpoint, _| {
+            asked.iter().map(|receipt| endpoint.receipts(*receipt)).collect::<Vec<_>>()
+        });
+        let mut sums = vec![None; receipts.len()];
+        for answer in answers.into_iter().flatten() {
+            for (sum, counts) in sums.iter_mut().zip(answer) {
+                let Some(counts) = counts else { continue };
+                *sum.get_or_insert_with(ReceiptCounts::default) += counts;
+            }
+        }
+        sums
+    }
+
+    /// Has the receipts of a broadcast counted no longer.
+    pub fn forget_receipts(&self, receipt: NonZeroU64) {
+        self.ask_all(move |endpoint, _| endpoint.forget_receipts(receipt));
     }
 
     /// Closes one socket, by the id that [`ConnectionView`](crate::desk::ConnectionView) has; whether it was open.

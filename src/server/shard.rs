@@ -265,11 +265,6 @@ impl Running {
                     // Whoever asked may have stopped waiting.
                     let _ = sender.send(self.endpoint.stats());
                 }
-                Control::Receipts { receipts, sender } => {
-                    let counts = receipts.iter().map(|receipt| self.endpoint.receipts(*receipt));
-                    let _ = sender.send(counts.collect());
-                }
-                Control::ForgetReceipts(receipt) => self.endpoint.forget_receipts(receipt),
                 Control::Ask(question) => question(&mut self.endpoint, &self.streams, now),
                 Control::Adopt { stream, handed_over } => self.adopt(stream, handed_over, now),
                 Control::Drain { deadline } => {

@@ -1,0 +1,185 @@
+//! The thread that sends what is scheduled, asks how far messages have got, and tidies up.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::{error, warn};
+
+use super::publish::{Counted, random_number};
+use super::{COUNT_PATIENCE, Publisher};
+use crate::channel::PayloadBuf;
+use crate::desk::{DeskError, ErrorCode, Message, MessageState, Progress, UnixMillis};
+use crate::server::ServerHandle;
+use crate::server::connect::unix_millis;
+use crate::server::store::{Counts, PRUNED_ROWS_MAX, Prune, Write};
+
+/// How often shards are asked about messages whose receipts are counted.
+const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// How often it is looked for messages whose time has come.
+const SCHEDULE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often what is over is forgotten.
+const TIDY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Messages whose time has come that are sent before the thread looks at anything else.
+const DUE_MAX: usize = 100;
+
+/// Does what has its time.
+pub struct Clerk {
+    publisher: Arc<Publisher>,
+    /// The server of the back office, whose pages are kept up to date.
+    office: Option<ServerHandle>,
+    failing: bool,
+}
+
+impl Clerk {
+    /// Starts the thread; it ends with the publisher's server. Pages of the back office hear how far messages have got
+    /// on the topic `admin:message:<id>` (event `progress`), and how many are there on `admin:overview` (event
+    /// `overview`), once a second.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub fn start(publisher: Arc<Publisher>, office: Option<ServerHandle>) -> io::Result<()> {
+        let mut clerk = Self { publisher, office, failing: false };
+        let thread = std::thread::Builder::new().name("hailer-clerk".to_owned());
+        thread.spawn(move || clerk.run())?;
+        Ok(())
+    }
+
+    fn run(&mut self) {
+        let begun = Instant::now();
+        let (mut scheduled, mut tidied) = (begun, begun);
+        while !self.publisher.server.has_ended() {
+            self.watch();
+            let now = Instant::now();
+            if now >= scheduled {
+                scheduled = now + SCHEDULE_INTERVAL;
+                self.send_due();
+                self.show_overview();
+            }
+            if now >= tidied {
+                tidied = now + TIDY_INTERVAL;
+                self.tidy(now);
+            }
+            // Woken early or late, it looks once more or once less.
+            std::thread::park_timeout(WATCH_INTERVAL);
+        }
+    }
+
+    /// Asks how far messages have got.
+    fn watch(&self) {
+        let Publisher { tracking, server, store, .. } = &*self.publisher;
+        let receipts = tracking.receipts();
+        if receipts.is_empty() {
+            return;
+        }
+        let counts = server.receipts(&receipts);
+        for changed in tracking.update(&receipts, &counts, Instant::now()) {
+            let Progress { addressed, received, done, .. } = changed.progress;
+            if done {
+                server.forget_receipts(changed.receipt);
+                let counts = Counts { offset: None, subscribers: Some(addressed), received: Some(received) };
+                // Without room for it the record lacks the counts.
+                let _ = store.submit(Write::SetCounts { id: changed.id.clone(), counts });
+            }
+            if let (Some(office), Ok(payload)) =
+                (&self.office, serde_json::value::to_raw_value(&changed.progress))
+            {
+                let topic = format!("admin:message:{}", changed.id);
+                // A back office that is overloaded hears it the next time.
+                let _ = office.broadcast(&topic, "progress", PayloadBuf::Json(payload));
+            }
+        }
+    }
+
+    /// Shows the back office how many clients there are, if anybody looks.
+    fn show_overview(&self) {
+        let Some(office) = &self.office else { return };
+        if office.stats().topics == 0 {
+            return;
+        }
+        let stats = self.publisher.server.stats();
+        let overview = serde_json::json!({
+            "websocket": stats.web_sockets,
+            "longpoll": stats.sessions,
+            "topics": stats.topics,
+        });
+        let _ = office.broadcast("admin:overview", "overview", overview.into());
+    }
+
+    /// Sends the messages whose time has come.
+    fn send_due(&mut self) {
+        let now = unix_millis();
+        let due = self.publisher.store.reader().due_messages(now, DUE_MAX);
+        let result = due
+            .map_err(DeskError::from)
+            .and_then(|due| due.iter().try_for_each(|message| self.publisher.send_scheduled(message, now)));
+        match result {
+            Ok(()) => self.failing = false,
+            Err(error) if !std::mem::replace(&mut self.failing, true) => {
+                error!(%error, "scheduled messages wait: they can't be sent, or it can't be noted that they were");
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Forgets what is over.
+    fn tidy(&self, now: Instant) {
+        let Publisher { board, store, config, answers, .. } = &*self.publisher;
+        let clock = unix_millis();
+        board.forget_expired(now);
+        answers.forget_expired(clock);
+        let keep = u64::try_from(config.keep_records.as_millis()).unwrap_or(u64::MAX);
+        let prune = Prune { before: clock.saturating_sub(keep), keep_max: config.records_max, now: clock };
+        let mut pruned = store.write(Write::PruneIdempotency { now: clock });
+        // Others have their turn between two of them.
+        loop {
+            match store.write(Write::Prune(prune)) {
+                Ok(rows) if rows >= PRUNED_ROWS_MAX => {}
+                result => {
+                    pruned = pruned.and(result);
+                    break;
+                }
+            }
+        }
+        if let Err(error) = pruned {
+            warn!(%error, "old records are not removed from the store");
+        }
+    }
+}
+
+impl Publisher {
+    /// Sends a message whose time has come. It is noted afterwards that it was sent, so that a process that dies between
+    /// the two sends it again: clients know it by its id, if it has one.
+    fn send_scheduled(&self, message: &Message, now: UnixMillis) -> Result<(), DeskError> {
+        if message.expires_at.is_some_and(|expires| expires <= now) {
+            self.set_state(message, MessageState::Expired, now, None)?;
+            return Ok(());
+        }
+        let was_sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner).contains(&message.id);
+        if !was_sent {
+            let receipt = if message.receipts { Some(random_number()?) } else { None };
+            let counted = Counted::new(&self.server, 1);
+            let offset = self.send(&[message], &[receipt], &counted.tally)?;
+            self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(message.id.clone());
+            counted.wait(COUNT_PATIENCE);
+            let subscribers = counted.tally.is_done().then(|| counted.tally.count(0));
+            if let Some(receipt) = receipt {
+                self.tracking.begin(&message.id, receipt, counted.tally.count(0), Instant::now());
+            }
+            let counts = Counts { offset: Some(offset), subscribers, received: None };
+            // Without room for it the record lacks the counts.
+            let _ = self.store.submit(Write::SetCounts { id: message.id.clone(), counts });
+        }
+        let noted = self.set_state(message, MessageState::Sent, now, None)?;
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).remove(&message.id);
+        if noted {
+            return Ok(());
+        }
+        // It was cancelled while it was sent: it is taken back.
+        self.board.remove(&message.topic, &message.id);
+        let payload = PayloadBuf::from(serde_json::json!({ "id": message.id }));
+        let retracted = self.server.broadcast(&message.topic, super::RETRACT, payload);
+        retracted.map_err(|_| DeskError::new(ErrorCode::Overloaded, "a message was not taken back"))
+    }
+}
