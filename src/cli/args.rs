@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::deny::Deny;
+use super::staff::Staff;
 use super::users::Users;
 use crate::auth::token::Algorithm;
 use crate::channel::{SlowReader, TopicPattern};
@@ -51,6 +52,9 @@ pub(super) enum Command {
     /// Adds, lists and changes the users of the store
     #[command(subcommand)]
     Users(Users),
+    /// Adds, lists and changes the accounts that may sign in to the back office
+    #[command(subcommand)]
+    Staff(Staff),
     /// Denies tokens, and lists what is denied
     #[command(subcommand)]
     Deny(Deny),

@@ -9,6 +9,7 @@ mod check;
 mod deny;
 mod init;
 mod serve;
+mod staff;
 mod token;
 mod users;
 
@@ -62,6 +63,7 @@ pub fn run() -> ExitCode {
         Some(Command::CheckConfig(file)) => check::run(file.config.as_deref()),
         Some(Command::Token(token)) => token::run(token),
         Some(Command::Users(users)) => users::run(users).map_err(Failure::from),
+        Some(Command::Staff(staff)) => staff::run(staff).map_err(Failure::from),
         Some(Command::Deny(deny)) => deny::run(deny).map_err(Failure::from),
         Some(Command::Version) => {
             print(&format!("hailer {}\n", env!("CARGO_PKG_VERSION"))).map_err(Failure::from)
