@@ -11,7 +11,7 @@ use super::staff::Staff;
 use super::users::Users;
 use crate::auth::token::Algorithm;
 use crate::channel::{SlowReader, TopicPattern};
-use crate::config::{self, CheckOrigin, Flags};
+use crate::config::{self, ApiListen, CheckOrigin, Flags};
 use crate::limits::{Bound, Limits};
 
 const EXAMPLES: &str = "\
@@ -79,6 +79,10 @@ pub(super) struct Serve {
     /// Address to listen on; port 0 takes any free port [default: 127.0.0.1:4000]
     #[arg(long, value_name = "IP:PORT", value_parser = parse_address)]
     pub(super) listen: Option<SocketAddr>,
+
+    /// Address of the HTTP API and the back office, or "off" [default: 127.0.0.1:4001]
+    #[arg(long, value_name = "IP:PORT", value_parser = parse_api_listen)]
+    pub(super) api_listen: Option<ApiListen>,
 
     /// Event loops, one thread each [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -169,6 +173,7 @@ impl Serve {
     pub(super) fn flags(self) -> Flags {
         Flags {
             listen: self.listen,
+            api_listen: self.api_listen,
             shards: self.shards,
             topics: self.topics,
             timeout: self.timeout,
@@ -193,6 +198,10 @@ impl Serve {
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
     let wrong = || "give IP:PORT, for example 127.0.0.1:4000, with a port from 0 to 65535".to_owned();
     text.to_socket_addrs().map_err(|_| wrong())?.next().ok_or_else(wrong)
+}
+
+fn parse_api_listen(text: &str) -> Result<ApiListen, String> {
+    if text == "off" { Ok(ApiListen::Off) } else { parse_address(text).map(ApiListen::At) }
 }
 
 fn parse_timeout(text: &str) -> Result<Duration, String> {
@@ -238,7 +247,8 @@ mod tests {
 
     #[test]
     fn wrong_values_are_usage_errors() {
-        let wrong: [&[&str]; 8] = [
+        let wrong: [&[&str]; 9] = [
+            &["--api-listen", "on"],
             &["--listen", "127.0.0.1:99999"],
             &["--listen", "nonsense"],
             &["--shards", "0"],

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::config::{self, ConfigError, FILE_VARIABLE, Flags, Inputs, Loaded};
+use crate::config::{self, ConfigError, Flags, Inputs, Loaded, OTHER_VARIABLES};
 use crate::limits::Limits;
 use args::{Cli, Command};
 
@@ -102,10 +102,8 @@ fn read_text(path: &Path) -> Result<String, String> {
 fn environment() -> Result<Vec<(String, String)>, String> {
     let mut found = Vec::new();
     for (name, value) in std::env::vars_os() {
-        let Some(name) = name.to_str().filter(|name| name.starts_with("HAILER_") && *name != FILE_VARIABLE)
-        else {
-            continue;
-        };
+        let is_setting = |name: &&str| name.starts_with("HAILER_") && !OTHER_VARIABLES.contains(name);
+        let Some(name) = name.to_str().filter(is_setting) else { continue };
         let value = value.into_string().map_err(|_| format!("{name}: the value is not text (UTF-8)"))?;
         found.push((name.to_owned(), value));
     }

@@ -6,7 +6,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{CheckOrigin, Loaded, Place, Problem, RefusalStyle, Settings, WhenAway};
+use super::{CheckOrigin, KeyScope, Loaded, Place, Problem, RefusalStyle, Settings, TopicRule, WhenAway};
 use crate::auth::connect::Secret;
 use crate::auth::rights::Who;
 use crate::limits::Limits;
@@ -33,6 +33,8 @@ pub(super) fn warnings(loaded: &Loaded) -> Vec<Problem> {
         topics(settings, &mut warn);
     }
     accounts(settings, &mut warn);
+    api(settings, &mut warn);
+    messages(settings, &mut warn);
     for key in ["auth.secret", "accounts.url"] {
         if matches!(loaded.place(key), Place::File { .. }) {
             warn(
@@ -146,7 +148,8 @@ fn auth(settings: &Settings, warn: &mut dyn FnMut(&str, &str)) {
     if settings.store.path.is_none() {
         warn(
             "store.path",
-            "without it denied tokens are kept in memory: after a restart they are good again",
+            "without it denied tokens, sent messages and the audit log are kept in memory: after a restart the tokens are \
+             good again, and the rest is forgotten",
         );
     }
 }
@@ -193,6 +196,66 @@ fn accounts(settings: &Settings, warn: &mut dyn FnMut(&str, &str)) {
         let message = "the password goes to another host without TLS, which is not spoken to PostgreSQL: put a pooler or \
                        a tunnel that does on this machine";
         warn(key, message);
+    }
+}
+
+fn api(settings: &Settings, warn: &mut dyn FnMut(&str, &str)) {
+    let Settings { ref api, ref admin, ref limits, .. } = *settings;
+    let Some(listen) = api.listen.address() else { return };
+    if !listen.ip().to_canonical().is_loopback() {
+        if !admin.tls {
+            let message = "other machines reach this address without TLS: keys, passwords and messages can be read on \
+                           the way. Put a proxy with TLS before it, and set admin.tls = true";
+            warn("api.listen", message);
+        }
+        if api.hosts.is_empty() {
+            let message = "other machines reach this address, but no name that they call it by is listed: requests \
+                           with one are refused";
+            warn("api.hosts", message);
+        }
+        if api.metrics_open {
+            warn("api.metrics_open", "whoever reaches this address may read how much the server does");
+        }
+    }
+    if api.payload_bytes_max > api.request_bytes_max {
+        warn("api.payload_bytes_max", "a payload above request_bytes_max is refused all the same");
+    }
+    if api.payload_bytes_max > limits.topic_log_bytes_max {
+        let message = "a payload as large as this makes every subscriber a slow reader: limits.topic_log_bytes_max is less";
+        warn("api.payload_bytes_max", message);
+    }
+    for (at, key) in api.keys.iter().enumerate() {
+        let all = [KeyScope::Publish, KeyScope::Disconnect, KeyScope::Read];
+        if key.topics.is_empty() && all.iter().all(|scope| key.scopes.contains(scope)) {
+            let message = "this key may do everything, on all topics: give each program a key of its own, with the \
+                           scopes and topics that it needs";
+            warn(&format!("api.keys[{at}].scopes"), message);
+        }
+        if !key.topics.is_empty() && !key.scopes.contains(&KeyScope::Publish) {
+            warn(
+                &format!("api.keys[{at}].topics"),
+                "topics bound what is published, and this key may not publish",
+            );
+        }
+    }
+    if admin.session_idle > admin.session_lifetime {
+        warn("admin.session_idle", "a session ends with session_lifetime all the same, which is less");
+    }
+}
+
+fn messages(settings: &Settings, warn: &mut dyn FnMut(&str, &str)) {
+    let messages = &settings.messages;
+    let own = TopicRule { pattern: messages.user_topic.clone(), ..TopicRule::default() };
+    let rule = settings.topics.iter().find(|rule| rule.covers(&own));
+    if !settings.is_demo() && rule.is_none_or(|rule| rule.join == Who::Nobody) {
+        let message =
+            "no rule of [[topics]] lets users join these topics, so that nobody gets what is sent to a user";
+        warn("messages.user_topic", message);
+    }
+    if messages.lifetime_max > messages.keep_records {
+        let message =
+            "the record of a message may go before its lifetime is over; it can't be retracted then";
+        warn("messages.lifetime_max", message);
     }
 }
 

@@ -3,17 +3,21 @@
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::load::Loader;
 use super::settings::is_host;
 use super::topics::{SUB, Shape, TopicRule};
-use super::{AccountSource, CheckOrigin, Place, Problem};
+use super::{AccountSource, CheckOrigin, Place, Problem, Settings};
 use crate::auth::rights::Who;
+use crate::desk::Durability;
 use crate::limits::Limits;
 
 /// The most that clocks may differ; beyond it a clock is wrong.
 const DRIFT_MAX: Duration = Duration::from_secs(60);
+/// What stands in records beside everything that is done with a key.
+const KEY_NAME_BYTES_MAX: usize = 64;
 
 /// Looks for contradictions in settings that are sound one by one.
 pub(super) fn check(loader: &mut Loader) {
@@ -22,6 +26,8 @@ pub(super) fn check(loader: &mut Loader) {
     auth(loader);
     accounts(loader);
     topics(loader);
+    api(loader);
+    messages(loader);
 }
 
 fn addresses(loader: &mut Loader) {
@@ -201,6 +207,86 @@ fn topics(loader: &mut Loader) {
             None => {}
         }
         bounds(loader, at, rule);
+    }
+}
+
+fn api(loader: &mut Loader) {
+    let Settings { listen: clients, ref api, .. } = loader.settings;
+    let api = api.clone();
+    if let Some(listen) = api.listen.address() {
+        let overlap =
+            listen.ip() == clients.ip() || listen.ip().is_unspecified() || clients.ip().is_unspecified();
+        if listen.port() != 0 && listen.port() == clients.port() && overlap {
+            let message = format!(
+                "clients have this port already (listen = \"{clients}\"): choose another, or \"off\""
+            );
+            loader.problem_at("api.listen", message);
+        }
+    }
+    let is_name = |host: &String| is_host(host) || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    if !api.hosts.iter().all(is_name) {
+        let message = "expected host names such as \"hailer.example.com\", without scheme and port";
+        loader.problem_at("api.hosts", message);
+    }
+    for (at, key) in api.keys.iter().enumerate() {
+        let place = |name: &str| format!("api.keys[{at}].{name}");
+        if key.name.is_empty()
+            || key.name.len() > KEY_NAME_BYTES_MAX
+            || key.name.chars().any(char::is_control)
+        {
+            let message =
+                format!("expected a name of at most {KEY_NAME_BYTES_MAX} bytes, without control characters");
+            loader.problem_at(&place("name"), message);
+        }
+        let earlier = &api.keys[..at];
+        if earlier.iter().any(|other| other.name == key.name) {
+            loader.problem_at(
+                &place("name"),
+                "another key has this name, and records could not tell them apart",
+            );
+        }
+        if let Some(other) = earlier.iter().find(|other| other.hash == key.hash) {
+            let message = format!("this is the key \"{}\" once more: a key has one name", other.name);
+            loader.problem_at(&place("hash"), message);
+        }
+    }
+}
+
+fn messages(loader: &mut Loader) {
+    let Settings { ref messages, ref admin, ref limits, ref store, .. } = loader.settings;
+    let (messages, topic_bytes_max) = (messages.clone(), limits.topic_bytes_max);
+    let without_store = store.path.is_none();
+    let is_topic = |topic: &str| {
+        !topic.is_empty()
+            && topic.len() <= topic_bytes_max
+            && !topic.contains('*')
+            && !topic.chars().any(char::is_control)
+    };
+    let wrong = [
+        ("admin.default_topic", !is_topic(&admin.default_topic)),
+        ("admin.topics", !admin.topics.iter().all(|topic| is_topic(topic))),
+    ];
+    let untitled = admin.title.trim().is_empty() || admin.title.chars().any(char::is_control);
+    let no_time = [
+        ("admin.session_idle", admin.session_idle.is_zero()),
+        ("admin.session_lifetime", admin.session_lifetime.is_zero()),
+        ("messages.receipts_time", messages.receipts_time.is_zero()),
+    ];
+    for (key, _) in wrong.into_iter().filter(|(_, wrong)| *wrong) {
+        let message = format!("expected names of topics, of at most {topic_bytes_max} bytes and without *");
+        loader.problem_at(key, message);
+    }
+    if untitled {
+        loader.problem_at("admin.title", "expected a title, without control characters");
+    }
+    for (key, _) in no_time.into_iter().filter(|(_, wrong)| *wrong) {
+        loader.problem_at(key, "expected more than no time");
+    }
+    if messages.user_topic.matches(SUB).count() != 1 || !is_topic(&messages.user_topic) {
+        loader.problem_at("messages.user_topic", "expected one {sub} and no *, as in \"user:{sub}\"");
+    }
+    if messages.default_durability == Durability::Disk && without_store {
+        loader.problem_at("messages.default_durability", "\"disk\" needs a database: give store.path");
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
+use super::api::ApiKey;
 use super::load::{Loader, path, plain_settings};
 use super::settings::AuthKey;
 use super::topics::{TopicRule, pattern_fault};
@@ -15,8 +16,8 @@ use super::{Place, Problem};
 use crate::suggest::nearest;
 
 /// The tables of the file, and its lists of tables.
-const TABLES: &[&str] = &["limits", "auth", "store", "accounts"];
-const LISTS: &[&str] = &["auth.keys", "topics"];
+const TABLES: &[&str] = &["limits", "auth", "store", "accounts", "api", "admin", "messages"];
+const LISTS: &[&str] = &["auth.keys", "api.keys", "topics"];
 
 /// Reads the text into the loader's settings, as far as it is sound.
 pub(super) fn read(loader: &mut Loader, path: &Path, text: &str) {
@@ -57,6 +58,15 @@ impl Listed for AuthKey {
     }
 }
 
+impl Listed for ApiKey {
+    const KEYS: &'static [&'static str] = Self::KEYS;
+    const REQUIRED: &'static [&'static str] = &["name", "hash", "scopes"];
+
+    fn set(&mut self, key: &str, given: Given<'_>) -> Option<Result<(), Wrong>> {
+        self.set(key, given)
+    }
+}
+
 impl Listed for TopicRule {
     const KEYS: &'static [&'static str] = Self::KEYS;
     const REQUIRED: &'static [&'static str] = &["pattern", "join"];
@@ -83,6 +93,7 @@ impl File<'_> {
             match (&*whole, node.get_ref()) {
                 ("topics", _) => self.loader.settings.topics = self.list(&whole, node),
                 ("auth.keys", _) => self.loader.settings.auth.keys = self.list(&whole, node),
+                ("api.keys", _) => self.loader.settings.api.keys = self.list(&whole, node),
                 (known, DeValue::Table(members)) if TABLES.contains(&known) => {
                     self.loader.places.insert(whole, self.place(key.span().start));
                     self.table(name, members);

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::settings::Settings;
 use super::topics::TopicRule;
 use super::value::{Given, Setting, Wrong, integer};
-use super::{ConfigError, FILE_VARIABLE, Flags, Inputs, Loaded, Place, Problem, check, file};
+use super::{ConfigError, Flags, Inputs, Loaded, OTHER_VARIABLES, Place, Problem, check, file};
 use crate::auth::connect::Secret;
 use crate::limits::{LimitError, Limits};
 use crate::suggest::nearest;
@@ -62,6 +62,9 @@ pub(super) fn plain_settings() -> impl Iterator<Item = (&'static str, &'static s
         .chain(of("auth", super::Auth::KEYS))
         .chain(of("store", super::Store::KEYS))
         .chain(of("accounts", super::Accounts::KEYS))
+        .chain(of("api", super::Api::KEYS))
+        .chain(of("admin", super::Admin::KEYS))
+        .chain(of("messages", super::Messages::KEYS))
 }
 
 /// A setting's whole name.
@@ -97,6 +100,9 @@ impl Loader {
             "auth" => self.settings.auth.set(key, given),
             "store" => self.settings.store.set(key, given),
             "accounts" => self.settings.accounts.set(key, given),
+            "api" => self.settings.api.set(key, given),
+            "admin" => self.settings.admin.set(key, given),
+            "messages" => self.settings.messages.set(key, given),
             _ => self.settings.set(key, given),
         };
         match result {
@@ -160,7 +166,7 @@ impl Loader {
         let known: BTreeMap<String, (&str, &str)> =
             plain_settings().map(|(table, key)| (variable(table, key), (table, key))).collect();
         for (name, value) in environment {
-            if !name.starts_with(PREFIX) || name == FILE_VARIABLE {
+            if !name.starts_with(PREFIX) || OTHER_VARIABLES.contains(&name.as_str()) {
                 continue;
             }
             let place = Place::Variable(name.clone());
@@ -185,6 +191,10 @@ impl Loader {
         if let Some(listen) = flags.listen {
             self.settings.listen = listen;
             self.note("listen".to_owned(), Place::Flag("--listen"));
+        }
+        if let Some(listen) = flags.api_listen {
+            self.settings.api.listen = listen;
+            self.note("api.listen".to_owned(), Place::Flag("--api-listen"));
         }
         if let Some(shards) = flags.shards {
             self.settings.shards = Some(shards);

@@ -18,10 +18,12 @@
 //! ```
 
 mod advice;
+mod api;
 mod check;
 mod error;
 mod file;
 mod load;
+mod messages;
 mod report;
 mod settings;
 mod table;
@@ -39,7 +41,9 @@ use std::time::Duration;
 use crate::channel::{SlowReader, TopicPattern};
 
 pub use advice::exposed;
+pub use api::{API_KEY_PREFIX, Admin, Api, ApiKey, ApiListen, KeyHash, KeyScope};
 pub use error::{ConfigError, Place, Problem};
+pub use messages::Messages;
 pub use settings::{
     AccountSource, Accounts, Auth, AuthKey, CheckOrigin, LogLevel, RefusalStyle, RemovedKeys,
     SecretAlgorithm, SecretEncoding, Settings, Store, WhenAway,
@@ -49,6 +53,15 @@ pub use topics::{PushRight, TopicRule};
 
 /// The environment variable that names the file.
 pub const FILE_VARIABLE: &str = "HAILER_CONFIG";
+
+/// The environment variable with the URL at which commands find the API.
+pub const API_VARIABLE: &str = "HAILER_API";
+
+/// The environment variable with the key that commands show to the API.
+pub const API_KEY_VARIABLE: &str = "HAILER_API_KEY";
+
+/// Variables that are no settings of the server.
+pub(crate) const OTHER_VARIABLES: [&str; 3] = [FILE_VARIABLE, API_VARIABLE, API_KEY_VARIABLE];
 
 /// What a configuration is made from.
 #[derive(Clone)]
@@ -76,6 +89,8 @@ impl<'a> Inputs<'a> {
 pub struct Flags {
     /// `--listen`
     pub listen: Option<std::net::SocketAddr>,
+    /// `--api-listen`
+    pub api_listen: Option<ApiListen>,
     /// `--shards`
     pub shards: Option<u16>,
     /// `--topic`: topics of the open demo.

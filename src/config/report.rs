@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::table::Row;
 use super::value::quoted;
-use super::{AuthKey, Loaded, Place, TopicRule};
+use super::{ApiKey, AuthKey, Loaded, Place, TopicRule};
 use crate::limits::Limits;
 
 /// The rows of the limits, which have a table of their own.
@@ -47,6 +47,16 @@ pub(super) fn report(loaded: &Loaded) -> String {
     } else {
         table("# [accounts] is not configured: no user is looked up".to_owned(), "", Vec::new());
     }
+    table("[api]".to_owned(), "api", settings.api.rows());
+    if settings.api.keys.is_empty() {
+        let header = "# [[api.keys]] is not configured: nobody may use the API";
+        table(header.to_owned(), "", Vec::new());
+    }
+    for (at, key) in settings.api.keys.iter().enumerate() {
+        table("[[api.keys]]".to_owned(), &format!("api.keys[{at}]"), ApiKey::rows(key));
+    }
+    table("[admin]".to_owned(), "admin", settings.admin.rows());
+    table("[messages]".to_owned(), "messages", settings.messages.rows());
     for (at, rule) in settings.topics.iter().enumerate() {
         table("[[topics]]".to_owned(), &format!("topics[{at}]"), TopicRule::rows(rule));
     }

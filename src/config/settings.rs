@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::api::{Admin, Api};
+use super::messages::Messages;
 use super::table::table;
 use super::topics::TopicRule;
 use super::value::{Node, Setting, Wrong, list, quoted, words};
@@ -46,6 +48,12 @@ table! {
         store: Store = Store::default();
         /// `[accounts]`: where users are looked up.
         accounts: Accounts = Accounts::default();
+        /// `[api]`: the listener of the HTTP API and the back office.
+        api: Api = Api::default();
+        /// `[admin]`: the back office.
+        admin: Admin = Admin::default();
+        /// `[messages]`: messages that are published over it.
+        messages: Messages = Messages::default();
         /// `[[topics]]`: who may do what, the first match first. With a key and no rule of its own, a configuration
         /// has [`TopicRule::defaults`]; without a key there are none, and the demo's topics are open.
         topics: Vec<TopicRule> = Vec::new();
@@ -145,9 +153,10 @@ table! {
 }
 
 table! {
-    /// `[store]`: the embedded SQLite database of users and denied tokens.
+    /// `[store]`: the embedded SQLite database of users, denied tokens, staff and what was sent.
     Store {
-        /// The database's file. Without it there are no users here, and denied tokens are kept in memory.
+        /// The database's file. Without it there are no users here, and denied tokens, sent messages and the audit log
+        /// are kept in memory.
         path: Option<PathBuf> = None, like "\"hailer.db\"";
     }
     besides {}

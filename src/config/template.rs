@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::report::limit_rows;
 use super::table::Row;
 use super::value::quoted;
-use super::{AuthKey, Settings, TopicRule};
+use super::{ApiKey, AuthKey, Settings, TopicRule};
 
 /// What is not commented out: the setting, and its value unless that is its default.
 const SET: &[&str] = &["listen", "check_origin", "path"];
@@ -53,6 +53,10 @@ pub fn template(secret_file: &str) -> String {
     table("[[auth.keys]]", true, AuthKey::default().rows());
     table("[store]", false, settings.store.rows());
     table("[accounts]", true, settings.accounts.rows());
+    table("[api]", false, settings.api.rows());
+    table("[[api.keys]]", true, ApiKey::default().rows());
+    table("[admin]", false, settings.admin.rows());
+    table("[messages]", false, settings.messages.rows());
     table("[[topics]]", true, TopicRule::default().rows());
     for rule in TopicRule::defaults() {
         text.push_str("\n[[topics]]\n");

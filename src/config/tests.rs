@@ -7,6 +7,7 @@ use super::*;
 use crate::auth::connect::Secret;
 use crate::auth::rights::Who;
 use crate::auth::token::Algorithm;
+use crate::desk::Durability;
 
 /// A secret that must be met nowhere but in the settings themselves.
 const MARK: &str = "marked-secret-0123456789";
@@ -53,6 +54,12 @@ pub(super) fn keyed(rest: &str) -> String {
     format!("[auth]\nsecret_file = \"s\"\n{rest}")
 }
 
+/// A key of the API whose hash is made of `seed`, with further lines.
+pub(super) fn api_key(name: &str, seed: u8, lines: &str) -> String {
+    let hash = KeyHash([seed; 32]);
+    format!("[[api.keys]]\nname = \"{name}\"\nhash = \"{hash}\"\n{lines}")
+}
+
 #[test]
 fn nothing_at_all_is_the_open_demo() {
     let loaded = loaded("");
@@ -85,6 +92,7 @@ fn flags_go_before_the_environment_and_that_before_the_file() {
 fn every_flag_is_taken_and_named_as_a_place() {
     let flags = Flags {
         listen: "127.0.0.1:3".parse().ok(),
+        api_listen: Some(ApiListen::Off),
         shards: Some(3),
         topics: vec![TopicPattern::parse("room:*").unwrap()],
         timeout: Some(Duration::from_secs(90)),
@@ -98,10 +106,12 @@ fn every_flag_is_taken_and_named_as_a_place() {
     assert_eq!((settings.shards, settings.slow_readers), (Some(3), SlowReader::Skip));
     assert_eq!((settings.log_level, &settings.check_origin), (LogLevel::Debug, &CheckOrigin::Off));
     assert_eq!((settings.limits.frame_bytes_max, settings.demo_topics.len()), (1024, 1));
+    assert_eq!(settings.api.listen.address(), None);
     let places: Vec<_> = loaded.places.iter().map(|(key, place)| format!("{key} {place}")).collect();
     assert_eq!(
         places,
         [
+            "api.listen --api-listen",
             "check_origin --check-origin",
             "demo_topics --topic",
             "limits.frame_bytes_max --limit",
@@ -118,7 +128,7 @@ fn every_flag_is_taken_and_named_as_a_place() {
 fn a_whole_file_is_read() {
     let loaded = loaded(WHOLE);
     let settings = &loaded.settings;
-    assert_eq!(settings.listen, "127.0.0.1:4001".parse().unwrap());
+    assert_eq!(settings.listen, "127.0.0.1:4005".parse().unwrap());
     let origins = ["https://example.com", "//*.example.org"].map(str::to_owned).to_vec();
     assert_eq!(settings.check_origin, CheckOrigin::List(origins));
     assert_eq!(settings.limits.message_bytes_max, 1024 * 1024);
@@ -134,6 +144,22 @@ fn a_whole_file_is_read() {
     assert_eq!((key.kid.as_deref(), key.algorithm), (Some("2026-11"), Algorithm::RS256));
     assert_eq!((key.text.expose(), auth.keys[1].text.expose()), (MARK, "another secret"));
     assert_eq!(settings.accounts.url.as_ref().map(Secret::expose), Some("postgres:///app"));
+    let (api, admin, messages) = (&settings.api, &settings.admin, &settings.messages);
+    assert_eq!(api.listen.address(), "0.0.0.0:0".parse().ok());
+    assert_eq!((&*api.hosts, api.threads, api.metrics_open), (&["a.example.com".to_owned()][..], 2, false));
+    assert_eq!((api.payload_bytes_max, api.failures_per_minute_max), (1024, 3));
+    let [orders, reader] = &api.keys[..] else { panic!("two keys: {:?}", api.keys) };
+    assert_eq!(
+        (&*orders.name, orders.hash.0[0], &*orders.scopes),
+        ("orders", 0xab, &[KeyScope::Publish][..])
+    );
+    let patterns: Vec<_> = orders.topics.iter().map(ToString::to_string).collect();
+    assert_eq!(patterns, ["room:*", "user:{sub}", "news"]);
+    assert_eq!((&*reader.scopes, reader.topics.len()), (&[KeyScope::Read, KeyScope::Disconnect][..], 0));
+    assert_eq!((admin.enabled, &*admin.title, admin.topics.len()), (false, "Our shop", 2));
+    assert_eq!((admin.tls, admin.session_idle), (true, Duration::from_secs(60)));
+    assert_eq!((&*messages.user_topic, messages.default_durability), ("u:{sub}:own", Durability::Disk));
+    assert_eq!((messages.lifetime_max, messages.records_max), (Duration::from_secs(7 * 86_400), 10));
     let rule = &settings.topics[0];
     let staff = Who::Claim { name: "staff".into(), value: true.into() };
     let right = |event: &str, by| PushRight { event: event.to_owned(), by };
@@ -143,7 +169,7 @@ fn a_whole_file_is_read() {
 }
 
 const WHOLE: &str = r#"
-listen = "127.0.0.1:4001"
+listen = "127.0.0.1:4005"
 shards = 0x2
 log_level = "warn"
 socket_path = "/my/socket"
@@ -196,6 +222,48 @@ deadline = "2s"
 cache_lifetime = 120
 cache_entries_max = 7
 when_away = "cached"
+
+[api]
+listen = "0.0.0.0:0"
+hosts = "a.example.com"
+threads = 2
+metrics_open = false
+idempotency_lifetime = "1m"
+messages_per_request_max = 100
+payload_bytes_max = "1KiB"
+request_bytes_max = "1MiB"
+failures_per_minute_max = 3
+
+[[api.keys]]
+name = "orders"
+hash = "sha256:aba1cea525770ced3fbb41c12ce6bfe78f2f305875792c2715236d9e74148279"
+scopes = ["publish"]
+topics = ["room:*", "user:{sub}", "news"]
+
+[[api.keys]]
+name = "reader"
+hash = "sha256:FCF3A9B26A7B63E44663F1838E8B37C1332B163A26EEA863840EF6BC93C937EE"
+scopes = ["read", "disconnect"]
+
+[admin]
+enabled = false
+title = "Our shop"
+default_topic = "room:all"
+topics = ["room:a", "room:b"]
+tls = true
+session_idle = "1m"
+session_lifetime = "1h"
+sends_per_minute_max = 5
+
+[messages]
+user_topic = "u:{sub}:own"
+default_durability = "disk"
+kept_per_topic_max = 2
+lifetime_max = "7d"
+keep_records = "8d"
+records_max = 10
+store_queue_max = 11
+receipts_time = "9s"
 
 [[topics]]
 pattern = "room:lobby"
@@ -265,6 +333,9 @@ fn every_plain_setting_has_a_variable() {
         ("auth", whole.settings.auth.rows()),
         ("store", whole.settings.store.rows()),
         ("accounts", whole.settings.accounts.rows()),
+        ("api", whole.settings.api.rows()),
+        ("admin", whole.settings.admin.rows()),
+        ("messages", whole.settings.messages.rows()),
     ];
     let mut environment = Vec::new();
     for (table, rows) in rows {
@@ -279,6 +350,7 @@ fn every_plain_setting_has_a_variable() {
     let settings = load(&Inputs { environment: &environment, ..Inputs::new(&read) }).unwrap().settings;
     let mut expected = whole.settings;
     expected.auth.keys.clear();
+    expected.api.keys.clear();
     expected.topics = TopicRule::defaults();
     assert_eq!(settings, expected);
 }
@@ -307,7 +379,14 @@ fn a_wrong_variable_is_an_error_and_an_unknown_one_a_notice() {
     let error = load_all("", &both, Flags::default()).unwrap_err();
     assert_eq!(error.to_string(), "HAILER_AUTH_SECRET_FILE: give this or secret, not both");
 
-    let environment = [("HAILER_LISTN", "x"), ("HAILER_CONFIG", "x"), ("PATH", "x"), ("hailer_listen", "x")];
+    let environment = [
+        ("HAILER_LISTN", "x"),
+        ("HAILER_CONFIG", "x"),
+        ("HAILER_API", "x"),
+        ("HAILER_API_KEY", "x"),
+        ("PATH", "x"),
+        ("hailer_listen", "x"),
+    ];
     let loaded = load_all("", &environment, Flags::default()).unwrap();
     let notices: Vec<_> = loaded.notices().iter().map(ToString::to_string).collect();
     assert_eq!(notices, ["HAILER_LISTN: there is no such setting; did you mean HAILER_LISTEN?"]);
@@ -378,6 +457,9 @@ fn no_secret_is_met_in_reports_warnings_errors_and_debug_output() {
         format!("[limits]\nidle_timeout = \"{MARK}\"\n"),
         format!("listen = \"{MARK}\"\ncheck_origin = \"{MARK}\"\nhost = \"{MARK} \"\n"),
         keyed(&format!("[[topics]]\npattern = \"a\"\njoin = \"{MARK}\"\n")),
+        format!("[[api.keys]]\nname = \"a\"\nhash = \"hlr_{MARK}\"\nscopes = [\"{MARK}\"]\n"),
+        format!("[[api.keys]]\nname = \"a\"\nhash = \"sha256:{MARK}\"\nkey = \"{MARK}\"\n"),
+        format!("[api]\nlisten = \"{MARK}\"\nkeys = [\"{MARK}\"]\n"),
     ];
     for file in files {
         let environment = [("HAILER_SHARDS", "1"), ("HAILER_AUTH_SECRT", MARK)];
@@ -421,9 +503,10 @@ fn what_is_commented_out_in_the_template_is_good_as_it_stands() {
             name.is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
         })
         .collect();
-    let known = plain_settings().count() + AuthKey::KEYS.len() + TopicRule::KEYS.len();
-    // Four are set: the address, the origins, the secret's file and the store.
-    assert_eq!(settings.len() + 4, known);
+    let of_lists = AuthKey::KEYS.len() + ApiKey::KEYS.len() + TopicRule::KEYS.len();
+    let known = plain_settings().count() + of_lists;
+    // Five are set: both addresses, the origins, the secret's file and the store.
+    assert_eq!(settings.len() + 5, known);
     for at in settings {
         let mut lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
         lines[at] = lines[at][2..].to_owned();
@@ -477,6 +560,10 @@ fn reference_lines() -> Vec<String> {
         AuthKey::default().rows(),
         settings.store.rows(),
         settings.accounts.rows(),
+        settings.api.rows(),
+        ApiKey::default().rows(),
+        settings.admin.rows(),
+        settings.messages.rows(),
         TopicRule::default().rows(),
     ];
     let line = |row: table::Row| {

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use crate::config::exposed;
-use crate::config::tests::{keyed, loaded};
+use crate::config::tests::{api_key, keyed, loaded};
 
 #[track_caller]
 fn check_warning(file: &str, expected: &str) {
@@ -20,7 +20,8 @@ fn what_is_unwise_is_a_warning() {
     check_warning(&format!("listen = \"0.0.0.0:1\"\n{}", keyed(safe)), "Put a proxy with TLS before it");
     check_warning(
         &keyed(""),
-        "store.path: without it denied tokens are kept in memory: after a restart they are good again",
+        "store.path: without it denied tokens, sent messages and the audit log are kept in memory: after a restart the \
+         tokens are good again, and the rest is forgotten",
     );
     let auth = |line: &str, expected: &str| check_warning(&keyed(&format!("{line}\n{safe}")), expected);
     auth(
@@ -199,5 +200,71 @@ fn files_with_secrets_are_listed_and_their_modes_judged() {
     assert_eq!(
         exposed(Path::new("f"), 0o100_644).unwrap(),
         "f: it holds secrets, and others may read it (mode 0644): chmod 600 f"
+    );
+}
+
+#[test]
+fn an_api_that_is_open_to_much_is_a_warning() {
+    let check = |file: &str, expected: &str| check_warning(&format!("[api]\n{file}"), expected);
+    let far = "listen = \"0.0.0.0:4001\"\n";
+    check(
+        far,
+        "hailer.toml:2:1: api.listen: other machines reach this address without TLS: keys, passwords and messages can be \
+         read on the way. Put a proxy with TLS before it, and set admin.tls = true",
+    );
+    check(
+        far,
+        "api.hosts: other machines reach this address, but no name that they call it by is listed: requests with one \
+         are refused",
+    );
+    check(far, "api.metrics_open: whoever reaches this address may read how much the server does");
+    let careful =
+        format!("[api]\n{far}hosts = \"a.example.com\"\nmetrics_open = false\n[admin]\ntls = true\n");
+    assert_eq!(loaded(&careful).warnings(), []);
+    assert_eq!(loaded("[api]\nlisten = \"off\"\npayload_bytes_max = \"1GiB\"\n").warnings(), []);
+    check(
+        "request_bytes_max = \"1KiB\"\n",
+        "api.payload_bytes_max: a payload above request_bytes_max is refused all the same",
+    );
+    check(
+        "payload_bytes_max = \"2MiB\"\n",
+        "hailer.toml:2:1: api.payload_bytes_max: a payload as large as this makes every subscriber a slow reader: \
+         limits.topic_log_bytes_max is less",
+    );
+    let mighty = "scopes = [\"publish\", \"disconnect\", \"read\"]\n";
+    check_warning(
+        &api_key("all", 1, mighty),
+        "hailer.toml:4:1: api.keys[0].scopes: this key may do everything, on all topics: give each program a key of its \
+         own, with the scopes and topics that it needs",
+    );
+    check_warning(
+        &api_key("reader", 1, "scopes = [\"read\"]\ntopics = [\"a\"]\n"),
+        "api.keys[0].topics: topics bound what is published, and this key may not publish",
+    );
+    for modest in ["scopes = [\"publish\"]\n", &format!("{mighty}topics = [\"a\"]\n")] {
+        assert_eq!(loaded(&api_key("a", 1, modest)).warnings(), []);
+    }
+    check_warning(
+        "[admin]\nsession_idle = \"13h\"\n",
+        "admin.session_idle: a session ends with session_lifetime all the same, which is less",
+    );
+}
+
+#[test]
+fn messages_that_reach_nobody_or_are_forgotten_are_warnings() {
+    let check = |rest: &str, expected: &str| check_warning(&keyed(rest), expected);
+    let nobody = "messages.user_topic: no rule of [[topics]] lets users join these topics, so that nobody gets what is \
+                  sent to a user";
+    check("[messages]\nuser_topic = \"own:{sub}\"\n", nobody);
+    check("[[topics]]\npattern = \"news\"\njoin = \"user\"\n", nobody);
+    check("[[topics]]\npattern = \"user:{sub}\"\njoin = \"nobody\"\n", nobody);
+    for rule in ["user:{sub}", "user:*", "*"] {
+        let join = if rule.contains('*') { "user" } else { "owner" };
+        let file = format!("[store]\npath = \"a\"\n[[topics]]\npattern = \"{rule}\"\njoin = \"{join}\"\n");
+        assert_eq!(loaded(&keyed(&file)).warnings(), [], "{rule}");
+    }
+    check(
+        "[messages]\nlifetime_max = \"91d\"\n",
+        "messages.lifetime_max: the record of a message may go before its lifetime is over; it can't be retracted then",
     );
 }

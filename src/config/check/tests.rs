@@ -1,6 +1,6 @@
 use crate::channel::TopicPattern;
 use crate::config::Flags;
-use crate::config::tests::{check_error, keyed, load_all, loaded};
+use crate::config::tests::{api_key, check_error, keyed, load_all, loaded};
 
 #[test]
 fn settings_that_contradict_each_other_are_errors() {
@@ -214,4 +214,133 @@ fn topics_of_the_command_line_belong_to_the_demo() {
     let expected = "--topic: topics have rules where clients have tokens: give the pattern in [[topics]], with join and push";
     assert_eq!(error.to_string(), expected);
     assert!(error.is_of_flags());
+}
+
+#[test]
+fn the_api_and_its_clients_have_ports_of_their_own() {
+    let check = |listen: &str, api: &str, taken: bool| {
+        let file = keyed(&format!("[api]\nlisten = \"{api}\"\n"));
+        let said = load_all(&format!("listen = \"{listen}\"\n{file}"), &[], Flags::default()).err();
+        let expected = taken.then(|| {
+            format!(
+                "hailer.toml:5:1: api.listen: clients have this port already (listen = \"{listen}\"): choose another, \
+                 or \"off\""
+            )
+        });
+        assert_eq!(said.map(|error| error.to_string()), expected);
+    };
+    check("127.0.0.1:4001", "127.0.0.1:4001", true);
+    check("0.0.0.0:4001", "127.0.0.1:4001", true);
+    check("127.0.0.1:4001", "[::]:4001", true);
+    check("127.0.0.1:4001", "127.0.0.2:4001", false);
+    check("127.0.0.1:0", "127.0.0.1:0", false);
+    check("127.0.0.1:4001", "off", false);
+}
+
+#[test]
+fn keys_of_the_api_are_checked() {
+    let check = |key: &str, expected: &str| {
+        check_error(&format!("[[api.keys]]\n{key}\n"), &format!("hailer.toml:{expected}"));
+    };
+    let hash = format!("hash = \"sha256:{}\"", "0f".repeat(32));
+    let named = format!("name = \"a\"\n{hash}");
+    check(
+        "",
+        "1:1: api.keys[0]: hash is missing\nhailer.toml:1:1: api.keys[0]: name is missing\n\
+               hailer.toml:1:1: api.keys[0]: scopes is missing",
+    );
+    check(
+        &format!("{named}\nscope = 1\nscopes = [\"read\"]"),
+        "4:1: api.keys[0].scope: there is no such setting; did you mean \"scopes\"?",
+    );
+    check(
+        "name = \"a\"\nscopes = [\"read\"]\nhash = \"hlr_0123\"",
+        "4:1: api.keys[0].hash: this is a key itself, and whoever reads the file could use it: give its hash, which \
+         `hailer api-key --hash` prints of a key on its stdin",
+    );
+    for wrong in ["sha256:00", &"0f".repeat(32), &format!("sha256:{}", "0g".repeat(32)), "é"] {
+        check(
+            &format!("name = \"a\"\nscopes = [\"read\"]\nhash = \"{wrong}\""),
+            "4:1: api.keys[0].hash: expected the hash of a key, \"sha256:\" and 64 hexadecimal digits, as `hailer \
+             api-key` prints it",
+        );
+    }
+    let scopes = |scopes: &str, at: &str| {
+        let expected = "expected a list of one or more of \"publish\", \"disconnect\" and \"read\"";
+        check(&format!("{named}\nscopes = {scopes}"), &format!("{at}: api.keys[0].scopes: {expected}"));
+    };
+    scopes("[]", "4:1");
+    scopes("\"read\"", "4:1");
+    scopes("[\"read\", \"write\"]", "4:19");
+    let topics = |topics: &str, at: &str| {
+        let expected = "expected a list of one or more topics, prefixes such as \"room:*\", or names such as \
+                        \"user:{sub}\"; leave it out for all topics";
+        let key = format!("{named}\nscopes = [\"read\"]\ntopics = {topics}");
+        check(&key, &format!("{at}: api.keys[0].topics: {expected}"));
+    };
+    topics("[]", "5:1");
+    topics("[\"a*b\"]", "5:11");
+    let name = |name: &str| {
+        let expected =
+            "2:1: api.keys[0].name: expected a name of at most 64 bytes, without control characters";
+        check(&format!("name = \"{name}\"\n{hash}\nscopes = [\"read\"]"), expected);
+    };
+    name("");
+    name("a\\nb");
+    name(&"x".repeat(65));
+    let read = "scopes = [\"read\"]\n";
+    check_error(
+        &(api_key("a", 1, read) + &api_key("a", 2, read)),
+        "hailer.toml:6:1: api.keys[1].name: another key has this name, and records could not tell them apart",
+    );
+    check_error(
+        &(api_key("a", 1, read) + &api_key("b", 1, read)),
+        "hailer.toml:7:1: api.keys[1].hash: this is the key \"a\" once more: a key has one name",
+    );
+    check_error(
+        "[api]\nhosts = [\"a.example.com\", \"b.example.com:443\"]\n",
+        "hailer.toml:2:1: api.hosts: expected host names such as \"hailer.example.com\", without scheme and port",
+    );
+    assert!(
+        load_all(
+            "[api]\nhosts = [\"a\", \"192.0.2.1\", \"[::1]\", \"2001:db8::1\"]\n",
+            &[],
+            Flags::default()
+        )
+        .is_ok()
+    );
+}
+
+#[test]
+fn messages_and_the_back_office_are_checked() {
+    let check = |file: &str, expected: &str| check_error(file, &format!("hailer.toml:2:1: {expected}"));
+    for wrong in ["user", "user:*", "{sub}{sub}", "user:{sub}*", ""] {
+        check(
+            &format!("[messages]\nuser_topic = \"{wrong}\"\n"),
+            "messages.user_topic: expected one {sub} and no *, as in \"user:{sub}\"",
+        );
+    }
+    check(
+        "[messages]\ndefault_durability = \"disk\"\n",
+        "messages.default_durability: \"disk\" needs a database: give store.path",
+    );
+    check(
+        "[messages]\ndefault_durability = \"paper\"\n",
+        "messages.default_durability: expected \"none\", \"memory\" or \"disk\"",
+    );
+    check("[messages]\nreceipts_time = 0\n", "messages.receipts_time: expected more than no time");
+    check("[admin]\nsession_idle = \"0s\"\n", "admin.session_idle: expected more than no time");
+    check("[admin]\nsession_lifetime = \"0s\"\n", "admin.session_lifetime: expected more than no time");
+    for title in ["", " ", "a\\u0007"] {
+        check(
+            &format!("[admin]\ntitle = \"{title}\"\n"),
+            "admin.title: expected a title, without control characters",
+        );
+    }
+    let topics = "expected names of topics, of at most 255 bytes and without *";
+    check("[admin]\ndefault_topic = \"room:*\"\n", &format!("admin.default_topic: {topics}"));
+    check(
+        &format!("[admin]\ntopics = [\"a\", \"{}\"]\n", "x".repeat(256)),
+        &format!("admin.topics: {topics}"),
+    );
 }

@@ -66,7 +66,7 @@ fn an_unknown_name_is_answered_with_the_nearest_or_its_place() {
 fn a_name_is_one_line_of_visible_text() {
     check_error(
         "\"a\\n\\u001b[31mé\" = 1\n",
-        "hailer.toml:1:1: a\\n\\u{1b}[31mé: there is no such setting; did you mean \"auth\"?",
+        "hailer.toml:1:1: a\\n\\u{1b}[31mé: there is no such setting; did you mean \"admin\"?",
     );
 }
 
