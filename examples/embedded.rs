@@ -16,7 +16,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use hailer::channel::PayloadBuf;
-use hailer::config::{Flags, Inputs, load};
+use hailer::config::{ApiListen, Flags, Inputs, load};
 use hailer::server::{ServerHandle, StopSignals};
 use hailer::standalone::Standalone;
 
@@ -33,7 +33,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let text = std::fs::read_to_string(&path)?;
     let settings = load(&Inputs {
         file: Some((Path::new(&path), &text)),
-        flags: Flags { listen, shards, ..Flags::default() },
+        // Whoever has the handle needs no HTTP API.
+        flags: Flags { listen, shards, api_listen: Some(ApiListen::Off), ..Flags::default() },
         ..Inputs::new(&|path| std::fs::read(path))
     })?
     .settings;

@@ -91,9 +91,14 @@ const PROGRAMS = {
 /** What no server may ever print; every server is looked through for it when it has ended. */
 export const SECRETS = new Set();
 
-/** The variables of this process that are no settings of a server. */
-const environment = () =>
-  Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("HAILER_")));
+/**
+ * The variables of this process that are no settings of a server. The API, whose port is the same by default in every
+ * server, is off unless an argument says otherwise.
+ */
+const environment = () => ({
+  ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("HAILER_"))),
+  HAILER_API_LISTEN: "off",
+});
 
 const running = new Set();
 process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));

@@ -18,7 +18,7 @@ const SECRET: &str = "pF7xTn2Qv9bKd4Hs6YwLzR1mJc8Ug3EaXo5iNtMqBkWyVfPjSrGhDeZuCl
 
 fn settings(folder: &Folder, more: &str) -> Settings {
     let text = format!(
-        "listen = \"127.0.0.1:0\"\nshards = 2\n[auth]\nsecret = \"{SECRET}\"\n[limits]\n denials_max = 2\n{more}"
+        "listen = \"127.0.0.1:0\"\nshards = 2\n[api]\nlisten = \"off\"\n[auth]\nsecret = \"{SECRET}\"\n[limits]\n denials_max = 2\n{more}"
     );
     let path = folder.0.join("hailer.toml");
     let read = |path: &Path| std::fs::read(path);

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
 use crate::support::peer::{PATH, read_close};
-use crate::support::{Client, Hailer, Peer, hailer, hailer_output};
+use crate::support::{API_OFF, Client, Hailer, Peer, hailer, hailer_output};
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("output is text")
@@ -63,7 +63,9 @@ fn a_signal_right_after_the_first_line_ends_the_process_well() {
                     server=$!; read -r -u 3 line; kill -TERM $server; wait $server"#;
     for _ in 0..20 {
         let program = hailer(&[]).get_program().to_owned();
-        let status = Command::new("bash").args(["-c", script]).arg(program).status().expect("bash runs");
+        let mut command = Command::new("bash");
+        command.args(["-c", script]).arg(program).envs(API_OFF);
+        let status = command.status().expect("bash runs");
         assert_eq!(status.code(), Some(0));
     }
 }
@@ -111,6 +113,7 @@ fn a_port_that_is_not_permitted_is_a_sentence_that_says_what_to_do() {
                     exec "$@""#;
     let mut command = Command::new("sh");
     command.args(["-c", script, "sh"]).arg(program).args(["--listen", "127.0.0.1:80", "--log-level", "off"]);
+    command.envs(API_OFF);
     let output = command.output().expect("sh runs");
     let text = stderr(&output);
     if matches!(output.status.code(), Some(126 | 127)) {
@@ -188,7 +191,7 @@ fn the_server_outlives_the_reader_of_its_log() {
     let args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
     let program = command.get_program().to_owned();
     command = Command::new("bash");
-    command.args(["-c", script]).arg(program).args(args).stdin(Stdio::null());
+    command.args(["-c", script]).arg(program).args(args).stdin(Stdio::null()).envs(API_OFF);
     let mut hailer = Hailer::run(command);
     for _ in 0..50 {
         let mut client = Client::joined(hailer.address(), "room:lobby");

@@ -19,7 +19,7 @@ pub(crate) use client::Client;
 pub(crate) use kernel::{Slabs, descriptor_limit};
 pub(crate) use memory::Memory;
 pub(crate) use peer::Peer;
-pub(crate) use process::{Hailer, hailer, hailer_output};
+pub(crate) use process::{API_OFF, Hailer, hailer, hailer_output};
 
 /// How long anything may take that happens at once on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

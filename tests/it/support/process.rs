@@ -16,12 +16,16 @@ fn binary() -> OsString {
     std::env::var_os("HAILER_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_hailer").into())
 }
 
-/// The program with these arguments, to be changed and started.
+/// The program with these arguments, to be changed and started. Its API, whose port is the same by default in every
+/// server, is off unless an argument says otherwise.
 pub(crate) fn hailer(args: &[&str]) -> Command {
     let mut command = Command::new(binary());
-    command.args(args).stdin(Stdio::null());
+    command.args(args).stdin(Stdio::null()).envs(API_OFF);
     command
 }
+
+/// The variable that keeps a server from opening the API, for commands that become the program.
+pub(crate) const API_OFF: [(&str, &str); 1] = [("HAILER_API_LISTEN", "off")];
 
 /// Runs the program to its end.
 pub(crate) fn hailer_output(args: &[&str]) -> Output {
@@ -83,7 +87,7 @@ impl Hailer {
     pub(crate) fn start_with_descriptors(descriptors: usize, args: &[&str]) -> Self {
         let script = format!("ulimit -n {descriptors}; exec \"$0\" serve --listen 127.0.0.1:0 \"$@\"");
         let mut command = Command::new("sh");
-        command.args(["-c", &script]).arg(binary()).args(args).stdin(Stdio::null());
+        command.args(["-c", &script]).arg(binary()).args(args).stdin(Stdio::null()).envs(API_OFF);
         Self::run(command)
     }
 
