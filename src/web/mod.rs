@@ -3,13 +3,15 @@
 use crate::endpoint::Page;
 
 /// The files of the page.
-pub const PAGES: [Page; 6] = [
+pub const PAGES: [Page; 7] = [
     Page { path: "/", content_type: "text/html; charset=utf-8", body: include_bytes!("index.html") },
     Page { path: "/app.js", content_type: JAVASCRIPT, body: include_bytes!("app.js") },
     Page { path: "/client.js", content_type: JAVASCRIPT, body: include_bytes!("client.js") },
     Page { path: "/transports.js", content_type: JAVASCRIPT, body: include_bytes!("transports.js") },
-    Page { path: "/style.css", content_type: "text/css; charset=utf-8", body: include_bytes!("style.css") },
+    Page { path: "/style.css", content_type: CSS, body: include_bytes!("style.css") },
+    Page { path: "/notice.css", content_type: CSS, body: include_bytes!("notice.css") },
     Page { path: "/favicon.svg", content_type: "image/svg+xml", body: include_bytes!("favicon.svg") },
 ];
 
+const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";

@@ -19,6 +19,7 @@ for (const [path, file, type] of [
   ["/client.js", "client.js", /^text\/javascript(; ?charset=utf-8)?$/i],
   ["/transports.js", "transports.js", /^text\/javascript(; ?charset=utf-8)?$/i],
   ["/style.css", "style.css", /^text\/css(; ?charset=utf-8)?$/i],
+  ["/notice.css", "notice.css", /^text\/css(; ?charset=utf-8)?$/i],
   ["/favicon.svg", "favicon.svg", /^image\/svg\+xml$/i],
 ]) {
   it(`${path} is ${file}, with a policy against foreign content`, async () => {
