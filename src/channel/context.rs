@@ -25,6 +25,10 @@ pub(crate) struct Origin<'a> {
     pub(crate) post: &'a Arc<dyn Post>,
     /// The user behind the socket.
     pub(crate) identity: Option<&'a Identity>,
+    /// The last of the node's broadcasts that the shard has taken.
+    pub(crate) taken: u64,
+    /// Bytes that may wait for the client besides what does.
+    pub(crate) room: usize,
     pub(crate) now: Instant,
 }
 
@@ -59,6 +63,20 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn now(&self) -> Instant {
         self.origin.now
+    }
+
+    /// The place, in the node's order, of the last broadcast that this client's shard has taken. In `join`: what
+    /// lies behind it reaches the client as a broadcast, and what lies before it does not.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.origin.taken
+    }
+
+    /// Bytes that can safely be pushed to this client at once. Half of the limit `outbox_bytes_max` less what waits
+    /// for the client already; a client for which more waits than the limit is closed.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.origin.room
     }
 
     /// What this channel keeps for this client, from join to terminate.

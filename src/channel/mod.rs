@@ -55,7 +55,8 @@ pub type Info = Box<dyn Any + Send>;
 /// all other clients go on.
 pub trait Channel: Send + Sync + 'static {
     /// A client asks to join `topic`. `Ok` carries the `response` of the reply. What the callback records on
-    /// `cx` is done after the reply.
+    /// `cx` is done after the reply. Where a socket joins by itself (`auto_join`), nobody hears the response and
+    /// pushes; when the client asks for itself, this is called anew.
     ///
     /// # Errors
     /// [`JoinError::Refused`] is answered with status "error" and its response; nothing stays joined.

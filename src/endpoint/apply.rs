@@ -64,7 +64,8 @@ impl Endpoint {
         let mut actions = std::mem::take(&mut self.actions);
         let join = JoinKey { socket: self.socket_key(joined.id), serial: joined.serial };
         let (topic, identity) = (&joined.topic, joined.identity.as_deref());
-        let origin = Origin { topic, join, message_ref, post: &self.post, identity, now };
+        let (taken, room) = (self.taken, self.room(joined.id));
+        let origin = Origin { topic, join, message_ref, post: &self.post, identity, taken, room, now };
         let mut context = Context::new(origin, assigns, &mut actions);
         let result = catch_unwind(AssertUnwindSafe(|| callback(&*joined.channel, &mut context)));
         let called = match result {
@@ -407,6 +408,12 @@ impl Endpoint {
         self.stats.messages_out += 1;
         self.queue_bytes(slot, frame.into());
         self.check_outbox(slot, now);
+    }
+
+    /// Bytes that can be queued for a connection before it is closer to its end than to its beginning.
+    fn room(&self, id: ConnectionId) -> usize {
+        let held = self.find(id).map_or(0, |connection| connection.outbox.held());
+        (self.config.limits.outbox_bytes_max / 2).saturating_sub(held)
     }
 
     /// Ends a connection for which too much waits.

@@ -10,7 +10,7 @@ use super::apply::{Called, Joined};
 use super::ending::Rest;
 use super::flush::mark_partial;
 use super::users::ACCESS_TOKEN;
-use crate::channel::{Assigns, Ended, JoinError, PayloadBuf, RouteIndex};
+use crate::channel::{Action, Assigns, Ended, JoinError, PayloadBuf, RouteIndex};
 use crate::connection::ConnectionId;
 use crate::hub::TopicId;
 use crate::phoenix::{self, Message, Payload, Ref, RefBuf, TopicField, events};
@@ -165,11 +165,12 @@ impl Endpoint {
         self.reply(id.slot, message.join_ref, message, "error", reason.as_payload(), now);
     }
 
-    /// Joins a topic for a client that has not asked for it. What the channel would reply, nobody hears.
+    /// Joins a topic for a client that has not asked for it. What the channel would reply or push, nobody hears: a
+    /// client that listens asks for itself, and is told then.
     pub(super) fn join_for(&mut self, id: ConnectionId, topic: &str, now: Instant) {
         let Some(route) = self.config.router.find(topic) else { return };
         let (joined, mut assigns) = (self.joining(id, topic, route), Assigns::new());
-        let (called, actions) = self
+        let (called, mut actions) = self
             .call(&joined, &mut assigns, None, now, |channel, cx| channel.join(topic, Payload::empty(), cx));
         let Called::Returned(Ok(_)) = called else {
             self.stats.join_refused += 1;
@@ -185,6 +186,7 @@ impl Endpoint {
             by_server: true,
             assigns,
         });
+        actions.retain(|action| !matches!(action, Action::Push { .. }));
         self.apply(&joined, actions, None, now);
     }
 
