@@ -9,7 +9,7 @@
 //! use hailer::testing::TestServer;
 //! use serde_json::json;
 //!
-//! let mut server = TestServer::new(Router::new().channel("room:*".parse()?, Notification));
+//! let mut server = TestServer::new(Router::new().channel("room:*".parse()?, Notification::default()));
 //! let (alice, bob) = (server.connect(), server.connect());
 //! assert_eq!(server.join(alice, "room:lobby", json!({})), json!({"status": "ok", "response": {}}));
 //! server.join(bob, "room:lobby", json!({}));
@@ -535,7 +535,8 @@ impl TestServer {
         self.settle();
     }
 
-    /// Publishes without letting the shards act on it: what follows comes in the same turn.
+    /// Publishes without letting the shards act on it: what follows comes in the same turn. Its place in the node's
+    /// order, as [`Board::keep`](crate::board::Board::keep) wants it.
     ///
     /// # Errors
     /// A mailbox is full.
@@ -544,8 +545,8 @@ impl TestServer {
         topic: &str,
         event: &str,
         payload: impl Into<PayloadBuf>,
-    ) -> Result<(), Overloaded> {
-        self.broker.publish(topic, event, payload.into(), None).map(drop)
+    ) -> Result<u64, Overloaded> {
+        self.broker.publish(topic, event, payload.into(), None)
     }
 
     /// Lets the client take so many bytes in each turn, as one with a good connection does: each of them fits
