@@ -6,6 +6,9 @@ use std::time::Instant;
 
 use crate::channel::PayloadBuf;
 
+/// What a message has on the wire besides its topic, event and payload: refs, punctuation and the frame's head.
+const MESSAGE_OVERHEAD: usize = 64;
+
 /// A message that later joiners get.
 #[derive(Debug, Clone)]
 pub struct Kept {
@@ -32,6 +35,11 @@ impl Kept {
     #[must_use]
     pub fn new(id: &str, event: &str, payload: PayloadBuf, until: Instant) -> Self {
         Self { id: id.into(), event: event.into(), payload, until, sequence: 0 }
+    }
+
+    /// Bytes that it may come to on the wire, but for the topic. On long-poll, a quote of its JSON is two.
+    fn cost(&self) -> usize {
+        MESSAGE_OVERHEAD + self.event.len() + 2 * self.payload.len()
     }
 }
 
@@ -114,12 +122,22 @@ impl Board {
     }
 
     /// The messages that a client gets which joins the topic, oldest first. `taken` is the last broadcast of the
-    /// node that its shard has taken; what was broadcast behind that comes as a broadcast.
+    /// node that its shard has taken; what was broadcast behind that comes as a broadcast. Of more than `room` bytes
+    /// the newest are given, the first of which may go beyond it.
     #[must_use]
-    pub fn for_joiner(&self, topic: &str, taken: u64, now: Instant) -> Vec<Kept> {
+    pub fn for_joiner(&self, topic: &str, taken: u64, now: Instant, room: usize) -> Vec<Kept> {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         let list = topics.get(topic).map(Vec::as_slice).unwrap_or_default();
-        list.iter().filter(|kept| kept.sequence <= taken && now < kept.until).cloned().collect()
+        let mut left = room;
+        let for_all = list.iter().rev().filter(|kept| kept.sequence <= taken && now < kept.until);
+        let fitting = for_all.take_while(|kept| {
+            let fits = left > 0;
+            left = left.saturating_sub(topic.len() + kept.cost());
+            fits
+        });
+        let mut given: Vec<_> = fitting.cloned().collect();
+        given.reverse();
+        given
     }
 
     /// Messages kept in all.

@@ -6,7 +6,7 @@ use hailer::board::{Board, Kept};
 use hailer::channel::PayloadBuf;
 
 fn ids(board: &Board, taken: u64, now: Instant) -> Vec<String> {
-    board.for_joiner("t", taken, now).into_iter().map(|kept| kept.id.into()).collect()
+    board.for_joiner("t", taken, now, usize::MAX).into_iter().map(|kept| kept.id.into()).collect()
 }
 
 #[test]
@@ -34,4 +34,22 @@ fn the_oldest_makes_room() {
         board.keep("t", kept, 3, || Ok::<_, ()>(sequence)).unwrap();
     }
     assert_eq!(ids(&board, 4, now), ["2", "3", "4"]);
+}
+
+#[test]
+fn the_newest_are_given_where_there_is_no_room_for_all() {
+    let (board, now) = (Board::new(), Instant::now());
+    let payload = PayloadBuf::json(&"x".repeat(998)).unwrap();
+    for id in ["1", "2", "3", "4"] {
+        board.restore("t", Kept::new(id, "e", payload.clone(), now + Duration::from_secs(1)));
+    }
+    let given = |room| {
+        board.for_joiner("t", 0, now, room).into_iter().map(|kept| kept.id.into()).collect::<Vec<String>>()
+    };
+    assert!(given(0).is_empty());
+    assert_eq!(given(1), ["4"]);
+    // 1,000 bytes of payload may be 2,000 of a string, and have some 70 around them.
+    assert_eq!(given(2_000), ["4"]);
+    assert_eq!(given(2_100), ["3", "4"]);
+    assert_eq!(given(8_000), ["1", "2", "3", "4"]);
 }
