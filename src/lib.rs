@@ -13,7 +13,7 @@
 //! use hailer::server::{Server, ServerConfig};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let router = Router::new().channel("room:*".parse()?, Notification);
+//! let router = Router::new().channel("room:*".parse()?, Notification::default());
 //! let server = Server::start(&ServerConfig::new(Config::new(router)))?;
 //! let payload = serde_json::json!({ "body": "maintenance in 5 minutes" });
 //! server.handle().broadcast("room:lobby", "new_msg", payload.into())?;

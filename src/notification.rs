@@ -1,13 +1,14 @@
 //! The channel of the standalone server: what those may say who are allowed to, all subscribers hear.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::auth::rights::Rights;
+use crate::board::Board;
 use crate::channel::{Channel, ChannelError, Context, JoinError, PayloadBuf, TopicPattern};
 use crate::phoenix::Payload;
 
@@ -21,9 +22,13 @@ const UNAUTHORIZED: &str = "unauthorized";
 /// body may be any JSON value, and a good message has no reply. Where the guide's handler would crash (no
 /// `body`, another event), the client is answered with an error that says what was wrong.
 ///
-/// Everyone joins and writes; [`Restricted`] asks who.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Notification;
+/// Everyone joins and writes; [`Restricted`] asks who. With a [`Board`], whoever joins gets what is kept there for the
+/// topic, pushed right behind the reply, with the events and payloads that it was broadcast with. A client that joins
+/// again, as it does after each loss of its connection, gets it again.
+#[derive(Debug, Clone, Default)]
+pub struct Notification {
+    board: Option<Arc<Board>>,
+}
 
 /// The same for those whom a rule lets join and push. Events other than `new_msg` that a client may push are
 /// broadcast with their payloads as they are.
@@ -32,6 +37,7 @@ pub struct Restricted {
     rule: Rule,
     /// What each user has pushed within the last minute: leaving and joining again is not to set it back.
     minutes: Mutex<HashMap<Box<str>, Minute>>,
+    board: Option<Arc<Board>>,
 }
 
 /// What clients may do with the topics of a pattern.
@@ -84,11 +90,25 @@ struct NewMsg<'a> {
     body: &'a RawValue,
 }
 
+impl Notification {
+    /// Gives those who join what the board keeps.
+    #[must_use]
+    pub fn with_board(board: Arc<Board>) -> Self {
+        Self { board: Some(board) }
+    }
+}
+
 impl Restricted {
     /// Lets clients do what the rule says.
     #[must_use]
     pub fn new(rule: Rule) -> Self {
-        Self { rule, minutes: Mutex::default() }
+        Self { rule, minutes: Mutex::default(), board: None }
+    }
+
+    /// Gives those who may join what the board keeps.
+    #[must_use]
+    pub fn with_board(self, board: Arc<Board>) -> Self {
+        Self { board: Some(board), ..self }
     }
 
     fn may_join(&self, cx: &Context<'_>) -> bool {
@@ -155,9 +175,18 @@ fn broadcast_body(payload: Payload<'_>, cx: &mut Context<'_>) -> Result<(), Chan
     Ok(())
 }
 
+/// Lets a client join, and has it get what is kept for those who come later.
+fn welcome(board: Option<&Board>, cx: &mut Context<'_>) -> PayloadBuf {
+    let kept = board.map(|board| board.for_joiner(cx.topic(), cx.taken(), cx.now(), cx.room()));
+    for kept in kept.into_iter().flatten() {
+        cx.push(&kept.event, kept.payload);
+    }
+    PayloadBuf::empty()
+}
+
 impl Channel for Notification {
-    fn join(&self, _: &str, _: Payload<'_>, _: &mut Context<'_>) -> Result<PayloadBuf, JoinError> {
-        Ok(PayloadBuf::empty())
+    fn join(&self, _: &str, _: Payload<'_>, cx: &mut Context<'_>) -> Result<PayloadBuf, JoinError> {
+        Ok(welcome(self.board.as_deref(), cx))
     }
 
     fn handle_in(&self, event: &str, payload: Payload<'_>, cx: &mut Context<'_>) -> Result<(), ChannelError> {
@@ -171,7 +200,11 @@ impl Channel for Notification {
 
 impl Channel for Restricted {
     fn join(&self, _: &str, _: Payload<'_>, cx: &mut Context<'_>) -> Result<PayloadBuf, JoinError> {
-        if self.may_join(cx) { Ok(PayloadBuf::empty()) } else { Err(JoinError::reason(UNAUTHORIZED)) }
+        if self.may_join(cx) {
+            Ok(welcome(self.board.as_deref(), cx))
+        } else {
+            Err(JoinError::reason(UNAUTHORIZED))
+        }
     }
 
     fn handle_in(&self, event: &str, payload: Payload<'_>, cx: &mut Context<'_>) -> Result<(), ChannelError> {

@@ -59,14 +59,16 @@ pub(crate) struct Crowd {
 
 impl Crowd {
     pub(crate) fn empty() -> Self {
-        Self::with_config(Config::new(Router::new().channel("room:*".parse().unwrap(), Notification)))
+        Self::with_config(Config::new(
+            Router::new().channel("room:*".parse().unwrap(), Notification::default()),
+        ))
     }
 
     /// Clients are users: who they are is decided when [`join_user`](Self::join_user) says so.
     pub(crate) fn of_users() -> Self {
         let router = Router::new()
-            .channel("room:*".parse().unwrap(), Notification)
-            .channel("user:{sub}".parse().unwrap(), Notification);
+            .channel("room:*".parse().unwrap(), Notification::default())
+            .channel("user:{sub}".parse().unwrap(), Notification::default());
         let admission = Some(Admission::new(Arc::new(Nobody)));
         Self::with_config(Config { admission, ..Config::new(router) })
     }

@@ -32,7 +32,7 @@ pub(super) fn router(settings: &Settings) -> Result<(Router, Vec<TopicPattern>),
 }
 
 fn demo(settings: &Settings) -> Result<Router, SettingsError> {
-    let channel: Arc<dyn Channel> = Arc::new(Notification);
+    let channel: Arc<dyn Channel> = Arc::new(Notification::default());
     let mut router = Router::new();
     for pattern in [pattern(LOBBY)?].into_iter().chain(settings.demo_topics.iter().cloned()) {
         router = router.channel_with(pattern, Arc::clone(&channel), settings.slow_readers);

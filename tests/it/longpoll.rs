@@ -17,7 +17,7 @@ const LOBBY: &str = "room:lobby";
 fn server_with(shards: u16, limits: &[(&str, &str)]) -> TestServer {
     let mut bounds = Limits::default();
     limits.iter().for_each(|(name, value)| bounds.set(name, value).unwrap());
-    let router = Router::new().channel("room:*".parse().unwrap(), Notification);
+    let router = Router::new().channel("room:*".parse().unwrap(), Notification::default());
     TestServer::with_config(&Config { limits: Arc::new(bounds), ..Config::new(router) }, shards)
 }
 

@@ -51,7 +51,7 @@ impl Room {
         limits.set("poll_window", "2s").unwrap();
         limits.set("keep_alive_timeout", "5s").unwrap();
         let shards = u16::try_from(rng.range(1, 4)).unwrap();
-        let router = Router::new().channel("room:*".parse().unwrap(), Notification);
+        let router = Router::new().channel("room:*".parse().unwrap(), Notification::default());
         let config = Config { limits: Arc::new(limits), ..Config::new(router) };
         let server = TestServer::with_config(&config, shards);
         Self { server, rng, members: Vec::new(), sent: 0, seed, steps: VecDeque::new() }

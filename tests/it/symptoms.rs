@@ -123,7 +123,7 @@ fn broadcast(server: &mut TestServer, topic: &str, count: usize) {
 
 #[test]
 fn a_gap_in_one_topic_was_told_inside_a_frame_of_another() {
-    let mut server = skipping(Notification);
+    let mut server = skipping(Notification::default());
     let client = server.connect();
     server.join(client, "a", json!({}));
     server.join(client, "b", json!({}));
@@ -138,7 +138,7 @@ fn a_gap_in_one_topic_was_told_inside_a_frame_of_another() {
 
 #[test]
 fn a_gap_was_told_before_the_reply_of_its_join_and_several_times() {
-    let mut server = skipping(Notification);
+    let mut server = skipping(Notification::default());
     let client = server.connect();
     server.set_window(client, Some(0));
     server.send(client, &json!("1"), &json!("1"), "a", "phx_join", &json!({}));
@@ -151,7 +151,7 @@ fn a_gap_was_told_before_the_reply_of_its_join_and_several_times() {
 
 #[test]
 fn a_close_frame_came_inside_a_frame_that_had_gone_on_in_the_outbox() {
-    let mut server = skipping(Notification);
+    let mut server = skipping(Notification::default());
     let client = server.connect();
     server.join(client, "a", json!({}));
     server.set_window(client, Some(10));
@@ -217,7 +217,7 @@ fn the_last_ping_was_not_answered_when_the_pong_before_it_was_partly_sent() {
 
 #[test]
 fn a_client_that_left_behind_a_burst_was_closed_as_if_it_did_not_read() {
-    let mut server = skipping(Notification);
+    let mut server = skipping(Notification::default());
     let client = server.connect();
     server.join(client, "a", json!({}));
     let mut bytes = Vec::new();
@@ -312,7 +312,7 @@ fn a_join_was_granted_behind_the_close_frame() {
 
 #[test]
 fn a_reader_that_was_passed_over_inside_a_large_frame_was_closed_with_its_next_reply() {
-    let mut server = skipping(Notification);
+    let mut server = skipping(Notification::default());
     let client = server.connect();
     server.join(client, "a", json!({}));
     server.set_window(client, Some(10));
@@ -328,7 +328,7 @@ fn a_reader_that_was_passed_over_inside_a_large_frame_was_closed_with_its_next_r
 fn a_gap_in_one_topic_was_added_to_that_of_a_topic_that_had_ended() {
     let mut limits = Limits::default();
     limits.topic_log_bytes_max = 4096;
-    let channel = Arc::new(Notification);
+    let channel = Arc::new(Notification::default());
     let router = Router::new().channel_with("*".parse().unwrap(), channel, SlowReader::Skip);
     let mut server = TestServer::with_config(&Config { limits: Arc::new(limits), ..Config::new(router) }, 1);
     let client = server.connect();

@@ -70,8 +70,9 @@ impl Room {
         let own = TopicPattern::parse("user:{sub}").unwrap();
         let rights = Rights { join: Who::Owner, push: Vec::new() };
         let rule = Rule { pattern: own.clone(), rights, payload_bytes_max: None, pushes_per_minute: None };
-        let router =
-            Router::new().channel(own, Restricted::new(rule)).channel(LOBBY.parse().unwrap(), Notification);
+        let router = Router::new()
+            .channel(own, Restricted::new(rule))
+            .channel(LOBBY.parse().unwrap(), Notification::default());
         let keys = vec![Key::hmac(Algorithm::HS512, SECRET, None).unwrap()];
         let denied = Arc::new(RwLock::new(DenyList::new(1000)));
         let gate = TokenGate::new(

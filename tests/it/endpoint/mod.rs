@@ -13,6 +13,7 @@ mod draining;
 mod frames;
 mod http;
 mod joining;
+mod kept;
 mod lifetimes;
 mod origins;
 mod overload;

@@ -184,11 +184,11 @@ impl Channel for Probe {
 pub(super) fn router(probe: &Probe) -> Router {
     let pattern = |text: &str| text.parse().expect("a pattern");
     Router::new()
-        .channel(pattern("room:*"), Notification)
-        .channel_with(pattern("skip:*"), Arc::new(Notification), SlowReader::Skip)
+        .channel(pattern("room:*"), Notification::default())
+        .channel_with(pattern("skip:*"), Arc::new(Notification::default()), SlowReader::Skip)
         .channel_with(pattern("probe:skip:*"), Arc::new(probe.clone()), SlowReader::Skip)
         .channel(pattern("probe:*"), probe.clone())
-        .channel(pattern("Exact"), Notification)
+        .channel(pattern("Exact"), Notification::default())
 }
 
 /// The configuration of most tests.

@@ -86,7 +86,7 @@ fn start(verifier: Verifier, accounts: Option<Arc<dyn gate::Accounts>>, limits: 
     let rights = Rights { join: Who::Owner, push: Vec::new() };
     let rule = Rule { pattern: own.clone(), rights, payload_bytes_max: None, pushes_per_minute: None };
     let lobby = LOBBY.parse().expect("it is a pattern");
-    let router = Router::new().channel(lobby, Notification).channel(own, Restricted::new(rule));
+    let router = Router::new().channel(lobby, Notification::default()).channel(own, Restricted::new(rule));
     let mut gate = TokenGate::new(SharedVerifier::new(verifier), Arc::new(RwLock::new(DenyList::new(1000))));
     gate.accounts = accounts;
     let mut all = Limits::default();

@@ -50,7 +50,7 @@ fn start(connect_threads: usize, connect_timeout: Duration) -> Guarded {
     let (entered_sender, entered) = channel();
     let (gate, gate_receiver) = channel();
     let hook = Hook { entered: Mutex::new(entered_sender), gate: Mutex::new(gate_receiver) };
-    let router = Router::new().channel("room:*".parse().unwrap(), Notification);
+    let router = Router::new().channel("room:*".parse().unwrap(), Notification::default());
     let mut endpoint = Config { admission: Some(Admission::new(Arc::new(hook))), ..Config::new(router) };
     Arc::make_mut(&mut endpoint.limits).connect_timeout = connect_timeout;
     let listen = "127.0.0.1:0".parse().unwrap();

@@ -16,7 +16,7 @@ const LOG_BYTES_MAX: usize = 64 * 1024;
 
 fn server() -> TestServer {
     let pattern = "room:*".parse().expect("it is a pattern");
-    let router = Router::new().channel_with(pattern, Arc::new(Notification), SlowReader::Skip);
+    let router = Router::new().channel_with(pattern, Arc::new(Notification::default()), SlowReader::Skip);
     let mut limits = Limits::default();
     limits.topic_log_bytes_max = LOG_BYTES_MAX;
     TestServer::with_config(&Config { limits: Arc::new(limits), ..Config::new(router) }, 1)

@@ -12,7 +12,7 @@ use crate::support::{Client, PATIENCE, eventually};
 
 fn start(shards: usize) -> Server {
     let pattern = "room:*".parse().expect("it is a pattern");
-    let endpoint = Config::new(Router::new().channel(pattern, Notification));
+    let endpoint = Config::new(Router::new().channel(pattern, Notification::default()));
     let listen = "127.0.0.1:0".parse().expect("it is an address");
     let config = ServerConfig { listen, shards, ..ServerConfig::new(endpoint) };
     Server::start(&config).expect("the server starts")
