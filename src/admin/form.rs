@@ -55,7 +55,11 @@ mod tests {
         assert_eq!((form.raw("a"), form.text("a"), form.text("b"), form.text("c")), (" x<y ", "x<y", "", ""));
         assert_eq!((form.some("a").as_deref(), form.some("b")), (Some("x<y"), None));
         for bad in ["a=1&a=2", "a=1&%61=2", "a=%", "a=%ff"] {
-            assert_eq!(Form::read(bad).err().map(|trouble| trouble.status()), Some(Status::BadRequest), "{bad}");
+            assert_eq!(
+                Form::read(bad).err().map(|trouble| trouble.status()),
+                Some(Status::BadRequest),
+                "{bad}"
+            );
         }
         let many: String = (0..=FIELDS_MAX).map(|n| format!("f{n}=&")).collect();
         assert!(Form::read(&many).is_err());

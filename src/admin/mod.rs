@@ -14,6 +14,7 @@ mod audit;
 mod compose;
 mod connections;
 mod form;
+mod letter;
 mod live;
 mod lockout;
 mod messages;

@@ -52,8 +52,7 @@ mod tests {
     #[test]
     fn times_are_written_for_people_and_programs() {
         let text = shown(1_795_406_400_250).into_string();
-        let expected =
-            r#"<time datetime="2026-11-23T04:00:00.250Z">2026-11-23 04:00:00 UTC</time>"#;
+        let expected = r#"<time datetime="2026-11-23T04:00:00.250Z">2026-11-23 04:00:00 UTC</time>"#;
         assert_eq!(text, expected);
         assert_eq!(shown(u64::MAX).into_string(), r#"<time datetime="">–</time>"#);
     }

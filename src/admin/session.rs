@@ -65,6 +65,8 @@ impl Standing {
 #[derive(Clone)]
 pub(super) struct Session {
     pub(super) key: Key,
+    /// [`Key::socket_id`].
+    socket_id: Arc<str>,
     pub(super) account: Arc<str>,
     pub(super) standing: Standing,
     /// What every form of this session carries.
@@ -121,7 +123,8 @@ impl Sessions {
     }
 
     fn is_over(&self, session: &Session, at: UnixMillis) -> bool {
-        at.saturating_sub(session.seen) >= self.idle_ms || at.saturating_sub(session.created) >= self.lifetime_ms
+        at.saturating_sub(session.seen) >= self.idle_ms
+            || at.saturating_sub(session.created) >= self.lifetime_ms
     }
 
     /// Opens a session whose cookie is `id`. Returns those that had to end for it.
@@ -147,9 +150,16 @@ impl Sessions {
         }
         ended.retain(|key| open.remove(key).is_some());
         let key = Key::of(id.expose());
-        let sent = Arc::default();
-        let session =
-            Session { key, account: account.into(), standing, csrf, sent, created: at, seen: at };
+        let session = Session {
+            key,
+            socket_id: key.socket_id().into(),
+            account: account.into(),
+            standing,
+            csrf,
+            sent: Arc::default(),
+            created: at,
+            seen: at,
+        };
         open.insert(key, session);
         ended
     }
@@ -172,7 +182,7 @@ impl Sessions {
     /// Whether the session of these live sockets is open.
     pub(super) fn has_sockets(&self, socket_id: &str) -> bool {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.keys().any(|key| key.socket_id() == socket_id)
+        open.values().any(|session| *session.socket_id == *socket_id)
     }
 
     /// Ends one; whether it was open.
