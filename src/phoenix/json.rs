@@ -66,7 +66,7 @@ pub(super) fn json_string_len(text: &str) -> usize {
 /// The string that `json`, a JSON text without white space around it, stands for; `None` if it is no string.
 ///
 /// Borrows unless there are escapes.
-pub(super) fn parse_string(json: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn parse_string(json: &str) -> Option<Cow<'_, str>> {
     let inner = json.strip_prefix('"')?.strip_suffix('"')?;
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         return Some(Cow::Borrowed(inner));
@@ -75,7 +75,7 @@ pub(super) fn parse_string(json: &str) -> Option<Cow<'_, str>> {
 }
 
 /// Whether arrays and objects are nested more than `depth_max` deep in `text`, which may be any text.
-pub(super) fn is_deeper_than(text: &str, depth_max: usize) -> bool {
+pub(crate) fn is_deeper_than(text: &str, depth_max: usize) -> bool {
     // A text can't be deeper than it has openers, and counting those needs no look at what a string is, so
     // the compiler makes it vector code. `[` and `{` differ in the bit 0x20 alone.
     let openers = text.bytes().filter(|byte| byte | 0x20 == b'{').count();
@@ -118,7 +118,7 @@ fn closing_quote(bytes: &[u8], mut at: usize) -> usize {
 /// RFC 8259, section 8.2, leaves open what that means. Phoenix refuses it, and so do strict clients, but
 /// serde_json lets it pass in values that it keeps raw or ignores. Backslashes stand only in strings, so
 /// there is no need to follow where strings begin and end.
-pub(super) fn has_lone_surrogate(text: &str) -> bool {
+pub(crate) fn has_lone_surrogate(text: &str) -> bool {
     let mut rest = text.as_bytes();
     while let Some((_, escape)) = memchr::memchr(b'\\', rest).and_then(|at| rest.split_at_checked(at + 1)) {
         rest = match escape {

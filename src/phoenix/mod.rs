@@ -41,6 +41,8 @@ mod tests;
 pub use decode::DecodeError;
 pub use encode::EncodeError;
 pub use json::write_json_string;
+#[cfg(feature = "api")]
+pub(crate) use json::{has_lone_surrogate, is_deeper_than, parse_string};
 pub use message::{Message, Payload, PayloadError, TopicField};
 pub use reference::{Ref, RefBuf};
 
@@ -62,7 +64,7 @@ pub mod events {
     /// A client shows that it is there, on the topic [`TOPIC`](super::TOPIC).
     pub const HEARTBEAT: &str = "heartbeat";
 
-    /// Whether an event belongs to the protocol, so that neither clients nor back ends may send it.
+    /// Whether an event belongs to the protocol or to the server, so that nobody else may send it.
     #[must_use]
     pub fn is_reserved(event: &str) -> bool {
         event.starts_with("phx_") || matches!(event, "disconnect" | "presence_state" | "presence_diff")
