@@ -1,0 +1,125 @@
+//! Whose key a request carries.
+
+use std::borrow::Cow;
+
+use tracing::warn;
+
+use super::Api;
+use super::error::{ApiError, Code};
+use super::key::{Key, Scope};
+use super::lockout::Failure;
+use super::route::{Access, Route};
+use crate::auth::connect::Secret;
+use crate::desk::{Actor, ActorKind, AuditEntry, UnixMillis};
+use crate::service::ServiceRequest;
+
+/// Who makes a request: a key, and what records call it.
+pub(super) struct Caller<'k> {
+    pub(super) key: &'k Key,
+    pub(super) actor: Actor,
+}
+
+impl Caller<'_> {
+    /// Refuses a topic that the key is not for.
+    pub(super) fn check_topic(&self, topic: &str, field: impl FnOnce() -> String) -> Result<(), ApiError> {
+        if self.key.is_for(topic) {
+            return Ok(());
+        }
+        let error = ApiError::new(Code::TopicForbidden, "The API key is not for this topic.");
+        Err(error.field(field()))
+    }
+}
+
+impl Api {
+    /// Lets a request pass, and says whose it is. `None` where everybody may ask.
+    pub(super) fn admit(
+        &self,
+        route: Route,
+        request: &ServiceRequest,
+        at: UnixMillis,
+    ) -> Result<Option<Caller<'_>>, ApiError> {
+        let scope = match route.access() {
+            Access::Everybody => return Ok(None),
+            Access::Metrics if self.config.metrics_open => return Ok(None),
+            Access::Metrics => Scope::Read,
+            Access::Key(scope) => scope,
+        };
+        let presented = presented(request, route == Route::Broadcast)?;
+        let key = Key::find(&self.config.keys, &presented).ok_or_else(|| self.count_failure(request, at))?;
+        if !key.scopes.contains(&scope) {
+            let message = format!("The API key has not the scope \"{scope}\".");
+            return Err(ApiError::new(Code::Forbidden, message));
+        }
+        let actor = Actor { kind: ActorKind::Key, name: key.name.clone(), address: Some(request.peer) };
+        Ok(Some(Caller { key, actor }))
+    }
+
+    /// A wrong key came. A good one is let in from an address that is locked out: nobody can guess 256 bits, and
+    /// one client with an outdated key must not keep out those that share its address.
+    fn count_failure(&self, request: &ServiceRequest, at: UnixMillis) -> ApiError {
+        let Failure::TooMany { seconds, begins } = self.lockout.fail(request.peer, at) else {
+            return unauthorized("The API key is not known.");
+        };
+        if begins {
+            let failures = self.config.failures_per_minute_max;
+            warn!(address = %request.peer, failures, "an address gives wrong API keys");
+            self.record_lockout(request, at);
+        }
+        let message = "Too many wrong API keys came from this address: wait as long as Retry-After says.";
+        ApiError::new(Code::TooManyFailures, message).header("retry-after", seconds.to_string())
+    }
+
+    fn record_lockout(&self, request: &ServiceRequest, at: UnixMillis) {
+        let nobody =
+            Actor { kind: ActorKind::Local, name: "unknown".to_owned(), address: Some(request.peer) };
+        let entry = AuditEntry {
+            number: 0,
+            at,
+            actor: nobody.to_string(),
+            action: "locked".to_owned(),
+            subject: request.peer.to_string(),
+            detail: "wrong API keys".to_owned(),
+            address: request.peer.to_string(),
+        };
+        if let Err(error) = self.desk.records.append_audit(&entry) {
+            warn!(%error, "a lockout was not recorded");
+        }
+    }
+}
+
+fn unauthorized(message: impl Into<Cow<'static, str>>) -> ApiError {
+    ApiError::new(Code::Unauthorized, message).header("www-authenticate", "Bearer realm=\"hailer\"")
+}
+
+/// The key that a request carries; `apikey` is where Supabase's clients put theirs.
+fn presented(request: &ServiceRequest, with_apikey: bool) -> Result<Secret, ApiError> {
+    let mut found: Option<&str> = None;
+    for (name, value) in &request.headers {
+        let key = match name.as_str() {
+            "authorization" => bearer(value),
+            "x-api-key" => value.as_str(),
+            "apikey" if with_apikey => value.as_str(),
+            _ => continue,
+        };
+        match found {
+            _ if key.is_empty() => {}
+            Some(other) if other != key => {
+                let message = "The request carries two different API keys: send one.";
+                return Err(ApiError::new(Code::SeveralKeys, message));
+            }
+            _ => found = Some(key),
+        }
+    }
+    found.map(Secret::new).ok_or_else(|| {
+        unauthorized("Send an API key in the header Authorization: Bearer <key>, or in X-API-Key.")
+    })
+}
+
+/// The key in an `Authorization` field, whose scheme is compared without regard to case (RFC 9110, section 11.1).
+/// Other schemes are between a client and a proxy.
+fn bearer(value: &str) -> &str {
+    match value.split_once(' ') {
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => key.trim_matches(' '),
+        _ => "",
+    }
+}
