@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     .settings;
 
     let signals = StopSignals::catch()?;
-    let server = Standalone::new(&settings)?.start()?;
+    let server = Standalone::new(&settings)?.start()?.server;
     println!("Listening on http://{}", server.handle().local_addr());
 
     // The handle is cheap to clone and works from any thread: that of a request, of a queue, of a timer.

@@ -11,7 +11,7 @@ use super::args::Serve;
 use crate::config::{Auth, LogLevel, RemovedKeys, Settings};
 use crate::server::keys::Keys;
 use crate::server::{ServerHandle, StopSignals};
-use crate::standalone::{Standalone, verifier};
+use crate::standalone::{Running, RunningOffice, Standalone, StartError, verifier};
 
 pub(super) fn run(mut serve: Serve) -> Result<(), Failure> {
     let file = serve.file.config.take();
@@ -24,14 +24,22 @@ pub(super) fn run(mut serve: Serve) -> Result<(), Failure> {
     let keys = standalone.keys();
     let catch = if keys.is_some() { StopSignals::catch_with_reload } else { StopSignals::catch };
     let signals = catch().map_err(|error| format!("can't catch signals: {error}"))?;
-    let server = standalone.start().map_err(|error| cannot_start(settings.listen, &error))?;
+    let Running { server, office } = standalone.start().map_err(|error| match error {
+        StartError::Clients(error) => cannot_start(settings.listen, "listen", &error),
+        StartError::Api(address, error) => cannot_start(address, "api-listen", &error),
+        other => other.to_string(),
+    })?;
     for notice in loaded.notices() {
         warn!("{notice}");
     }
     if settings.is_demo() {
         warn!("no [auth] is configured: this is the open demo, everyone who can reach it may write");
     }
-    super::print(&format!("Listening on http://{} (Ctrl-C stops)\n", server.handle().local_addr()))?;
+    let mut told = format!("Listening on http://{} (Ctrl-C stops)\n", server.handle().local_addr());
+    if let Some(office) = &office {
+        told.push_str(&introduction(office, settings.admin.enabled));
+    }
+    super::print(&told)?;
     let (handle, settings) = (server.handle().clone(), settings.clone());
     let reload = move || {
         let Some(keys) = &keys else { return };
@@ -42,6 +50,22 @@ pub(super) fn run(mut serve: Serve) -> Result<(), Failure> {
         }
     };
     signals.run_with(server, reload).map_err(|error| Failure::from(format!("the server has failed: {error}")))
+}
+
+/// Where the API and the back office are. What is secret is the demo's, good for this run or for one sign-in, and for
+/// the terminal that it was started on.
+fn introduction(office: &RunningOffice, has_admin: bool) -> String {
+    let RunningOffice { address, welcome, demo_key, .. } = office;
+    let mut text = format!("API on http://{address}\n");
+    match welcome {
+        Some(path) => text.push_str(&format!("Back office at http://{address}{path} (good once)\n")),
+        None if has_admin => text.push_str(&format!("Back office at http://{address}/admin\n")),
+        None => {}
+    }
+    if let Some(key) = demo_key {
+        text.push_str(&format!("API key of this run: {}\n", key.expose()));
+    }
+    text
 }
 
 /// Puts the keys into force, and what is compared in tokens, of a configuration that was read again.
@@ -82,17 +106,17 @@ fn log_to_stderr(level: LogLevel) {
 }
 
 /// Says what stands in the way, and what to do.
-fn cannot_start(address: SocketAddr, error: &std::io::Error) -> String {
+fn cannot_start(address: SocketAddr, flag: &str, error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::AddrInUse => format!(
             "can't listen on {address}: another program does already. Stop it, or choose another port, for \
-             example with --listen {}:{}",
+             example with --{flag} {}:{}",
             address.ip(),
             address.port().checked_add(1).unwrap_or(4000)
         ),
         ErrorKind::PermissionDenied => format!(
             "can't listen on {address}: not permitted. Ports below 1024 are for root; choose a higher one with \
-             --listen {}:4000",
+             --{flag} {}:4000",
             address.ip()
         ),
         ErrorKind::AddrNotAvailable => format!(

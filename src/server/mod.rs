@@ -50,11 +50,22 @@ use crate::stats::Stats;
 
 use connect::Reception;
 #[cfg(feature = "cli")]
-pub(crate) use connect::unix_time;
+pub(crate) use connect::{unix_millis, unix_time};
 use questions::Question;
 use service::Office;
 use shard::{Helpers, Shard};
 pub use signals::{StopSignals, run_until_signalled};
+
+/// 32 bytes that nobody can guess.
+///
+/// # Panics
+/// The system has none to give, as may be while it starts.
+#[cfg(feature = "cli")]
+pub(crate) fn entropy() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).expect("the system gives random bytes");
+    bytes
+}
 
 /// What a server needs to start.
 #[derive(Clone)]
@@ -130,7 +141,11 @@ pub struct Server {
     ended: Receiver<()>,
     helpers: Helpers,
     helping: Vec<JoinHandle<()>>,
+    companions: Vec<Companion>,
 }
+
+/// What ends with a server.
+type Companion = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
 /// Tells when a shard's thread ends, in whatever way.
 struct Farewell(Sender<()>);
@@ -192,13 +207,18 @@ impl Server {
         info!(%address, shards = threads.len(), "listening");
         let drain_timeout = limits.drain_timeout;
         let handle = ServerHandle { broker, remotes, address, drain_timeout };
-        Ok(Self { handle, threads, ended, helpers, helping })
+        Ok(Self { handle, threads, ended, helpers, helping, companions: Vec::new() })
     }
 
     /// The handle, to be cloned into other threads.
     #[must_use]
     pub fn handle(&self) -> &ServerHandle {
         &self.handle
+    }
+
+    /// Has something end with this server: `end` is called when its shards have ended, and is waited for.
+    pub fn accompany(&mut self, end: impl FnOnce() -> io::Result<()> + Send + 'static) {
+        self.companions.push(Box::new(end));
     }
 
     /// Ends the server: no connection is accepted any more, WebSockets are closed with code 1012, what is
@@ -226,12 +246,13 @@ impl Server {
         }
         // A decision that hangs (a database that doesn't answer) holds nobody up: its thread ends with the
         // process.
+        let ended: io::Result<()> = self.companions.into_iter().try_for_each(|end| end());
         self.helping.into_iter().filter(JoinHandle::is_finished).for_each(|thread| drop(thread.join()));
         let mut sum = Stats::default();
         for shard in shards {
             sum += shard.map_err(|_| io::Error::other("a shard's thread has panicked"))??;
         }
-        Ok(sum)
+        ended.map(|()| sum)
     }
 
     /// Waits until the first of the shards has ended.

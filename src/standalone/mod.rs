@@ -10,32 +10,41 @@
 //! let read = |path: &std::path::Path| std::fs::read(path);
 //! let settings = load(&Inputs { file, ..Inputs::new(&read) })?.settings;
 //! let running = Standalone::new(&settings)?.start()?;
-//! running.handle().disconnect("user_socket:42", true)?;
+//! running.server.handle().disconnect("user_socket:42", true)?;
 //! # Ok(())
 //! # }
 //! ```
 
+mod front;
 mod keys;
+mod office;
 mod rules;
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::auth::connect::Connect;
 use crate::auth::gate::{self, SharedVerifier, SocketIdTemplate, TokenGate};
 use crate::auth::origin::{OriginCheck, OriginPattern, OriginPolicy};
+use crate::board::Board;
 use crate::config::{AccountSource, CheckOrigin, RefusalStyle, Settings, WhenAway};
 use crate::endpoint::{Admission, Config};
 use crate::server::accounts::{self, Accounts, AccountsConfig, Directory, StoreDirectory};
 use crate::server::denials::{Denials, StoreWatch};
 use crate::server::keys::Keys;
-use crate::server::store::Store;
+use crate::server::store::{Store, StoreError};
 use crate::server::{Server, ServerConfig};
 use crate::web::PAGES;
 
 pub(crate) use keys::signing_key;
 pub use keys::verifier;
+pub use office::RunningOffice;
+
+use office::{Doors, Office};
 
 /// The pages that may connect to the open demo: its own, and those that are made on the same machine, whatever
 /// port they are served from.
@@ -53,6 +62,38 @@ impl fmt::Display for SettingsError {
 
 impl std::error::Error for SettingsError {}
 
+/// Why a server does not start.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Clients can't be listened for, or the system refuses a thread or an event queue.
+    Clients(io::Error),
+    /// The API and the back office can't be listened for at this address.
+    Api(SocketAddr, io::Error),
+    /// The store can't be read.
+    Store(StoreError),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clients(error) => error.fmt(f),
+            Self::Api(address, error) => write!(f, "api.listen, {address}: {error}"),
+            Self::Store(error) => write!(f, "store.path: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running server.
+pub struct Running {
+    /// The server of clients. The others end with it.
+    pub server: Server,
+    /// The HTTP API and the back office, if they are configured.
+    pub office: Option<RunningOffice>,
+}
+
 /// A server that is ready to start.
 pub struct Standalone {
     config: ServerConfig,
@@ -60,6 +101,7 @@ pub struct Standalone {
     keys: Option<Keys>,
     /// The store, and what it has to keep up to date.
     watch: Option<StoreWatch>,
+    office: Option<Office>,
 }
 
 impl Standalone {
@@ -68,7 +110,9 @@ impl Standalone {
     /// # Errors
     /// A key is bad or weak, the store can't be opened, or the accounts can't be looked up as configured.
     pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
-        let (router, auto_join) = rules::router(settings)?;
+        let board = Arc::new(Board::new());
+        let (router, auto_join) = rules::router(settings, &board)?;
+        let mut doors = Doors::default();
         let mut endpoint = Config {
             limits: Arc::new(settings.limits.clone()),
             socket_path: settings.socket_path.as_str().into(),
@@ -94,10 +138,14 @@ impl Standalone {
                 let started = StoreWatch::new(store, Arc::clone(&gate.denied), in_store);
                 watch = Some(started.map_err(|error| SettingsError(format!("store.path: {error}")))?);
             }
+            doors.denied = Some(Arc::clone(&gate.denied));
+            doors.accounts.clone_from(&accounts);
             gate.accounts = accounts.map(|accounts| accounts as Arc<dyn gate::Accounts>);
             let auth = &settings.auth;
+            let gate: Arc<dyn Connect> = Arc::new(gate);
+            doors.connect = Some(Arc::clone(&gate));
             endpoint.admission = Some(Admission {
-                connect: Arc::new(gate),
+                connect: gate,
                 token_param: auth.token_param.as_str().into(),
                 polite_refusal: auth.refusal == RefusalStyle::Polite,
                 expiry_warning: auth.expiry_warning,
@@ -113,7 +161,8 @@ impl Standalone {
         if let Some(shards) = settings.shards {
             config.shards = usize::from(shards);
         }
-        Ok(Self { config, denials, keys, watch })
+        let office = Office::new(settings, &board, doors)?;
+        Ok(Self { config, denials, keys, watch, office })
     }
 
     /// Where tokens are denied, to be kept beside the server that is [started](Self::start).
@@ -131,13 +180,23 @@ impl Standalone {
     /// Binds, and starts the shards.
     ///
     /// # Errors
-    /// As for [`Server::start`].
-    pub fn start(self) -> io::Result<Server> {
-        let server = Server::start(&self.config)?;
-        if let Some(watch) = self.watch {
-            watch.start(server.handle().clone(), self.config.endpoint.limits.connect_timeout)?;
+    /// As for [`Server::start`], and the store may be unreadable.
+    pub fn start(self) -> Result<Running, StartError> {
+        let mut server = Server::start(&self.config).map_err(StartError::Clients)?;
+        let result = self.watch.map_or(Ok(()), |watch| {
+            let connect_timeout = self.config.endpoint.limits.connect_timeout;
+            watch.start(server.handle().clone(), connect_timeout).map_err(StartError::Clients)
+        });
+        let office = self.office.map(|office| office.start(&mut server));
+        match result.and_then(|()| office.transpose()) {
+            Ok(office) => Ok(Running { server, office }),
+            Err(error) => {
+                // Nobody has connected yet who would have to be told.
+                server.handle().drain_within(Duration::ZERO);
+                let _ = server.wait();
+                Err(error)
+            }
         }
-        Ok(server)
     }
 }
 

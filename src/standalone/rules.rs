@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::SettingsError;
 use crate::auth::rights::Rights;
+use crate::board::Board;
 use crate::channel::{Channel, Router, SlowReader, TopicPattern};
 use crate::config::{Settings, TopicRule};
 use crate::notification::{Closed, Notification, Restricted, Rule};
@@ -12,9 +13,12 @@ use crate::notification::{Closed, Notification, Restricted, Rule};
 const LOBBY: &str = "room:lobby";
 
 /// The channels, and what sockets join by themselves.
-pub(super) fn router(settings: &Settings) -> Result<(Router, Vec<TopicPattern>), SettingsError> {
+pub(super) fn router(
+    settings: &Settings,
+    board: &Arc<Board>,
+) -> Result<(Router, Vec<TopicPattern>), SettingsError> {
     if settings.is_demo() {
-        return demo(settings).map(|router| (router, Vec::new()));
+        return demo(settings, board).map(|router| (router, Vec::new()));
     }
     let (mut router, mut auto_join) = (Router::new(), Vec::new());
     for rule in &settings.topics {
@@ -23,7 +27,8 @@ pub(super) fn router(settings: &Settings) -> Result<(Router, Vec<TopicPattern>),
             auto_join.push(pattern.clone());
         }
         let slow_readers = rule.slow_readers.unwrap_or(settings.slow_readers);
-        let channel = Arc::new(Restricted::new(restrict(rule, pattern.clone())));
+        let channel =
+            Arc::new(Restricted::new(restrict(rule, pattern.clone())).with_board(Arc::clone(board)));
         router = router.channel_with(pattern, channel, slow_readers);
     }
     // A client is not to learn which topics there are.
@@ -31,8 +36,8 @@ pub(super) fn router(settings: &Settings) -> Result<(Router, Vec<TopicPattern>),
     Ok((router.channel_with(everything, Arc::new(Closed), SlowReader::Close), auto_join))
 }
 
-fn demo(settings: &Settings) -> Result<Router, SettingsError> {
-    let channel: Arc<dyn Channel> = Arc::new(Notification::default());
+fn demo(settings: &Settings, board: &Arc<Board>) -> Result<Router, SettingsError> {
+    let channel: Arc<dyn Channel> = Arc::new(Notification::with_board(Arc::clone(board)));
     let mut router = Router::new();
     for pattern in [pattern(LOBBY)?].into_iter().chain(settings.demo_topics.iter().cloned()) {
         router = router.channel_with(pattern, Arc::clone(&channel), settings.slow_readers);

@@ -29,18 +29,27 @@ pub struct Clerk {
     publisher: Arc<Publisher>,
     /// The server of the back office, whose pages are kept up to date.
     office: Option<ServerHandle>,
+    /// What others have done every few seconds.
+    chores: Vec<Chore>,
     failing: bool,
 }
+
+/// Something that has to be done every few seconds, told the time; it may wait for the store.
+pub type Chore = Box<dyn Fn(UnixMillis) + Send>;
 
 impl Clerk {
     /// Starts the thread; it ends with the publisher's server. Pages of the back office hear how far messages have got
     /// on the topic `admin:message:<id>` (event `progress`), and how many are there on `admin:overview` (event
-    /// `overview`), once a second.
+    /// `overview`), once a second. `chores` are done about as often.
     ///
     /// # Errors
     /// The system refuses a thread.
-    pub fn start(publisher: Arc<Publisher>, office: Option<ServerHandle>) -> io::Result<()> {
-        let mut clerk = Self { publisher, office, failing: false };
+    pub fn start(
+        publisher: Arc<Publisher>,
+        office: Option<ServerHandle>,
+        chores: Vec<Chore>,
+    ) -> io::Result<()> {
+        let mut clerk = Self { publisher, office, chores, failing: false };
         let thread = std::thread::Builder::new().name("hailer-clerk".to_owned());
         thread.spawn(move || clerk.run())?;
         Ok(())
@@ -56,6 +65,7 @@ impl Clerk {
                 scheduled = now + SCHEDULE_INTERVAL;
                 self.send_due();
                 self.show_overview();
+                self.chores.iter().for_each(|chore| chore(unix_millis()));
             }
             if now >= tidied {
                 tidied = now + TIDY_INTERVAL;

@@ -27,7 +27,7 @@ use crate::desk::{
     Publish, PublishReply, Publishing, UnixMillis,
 };
 
-pub use clerk::Clerk;
+pub use clerk::{Chore, Clerk};
 pub use records::StoreRecords;
 
 use answers::Answers;

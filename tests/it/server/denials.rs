@@ -29,7 +29,7 @@ fn settings(folder: &Folder, more: &str) -> Settings {
 fn start(settings: &Settings) -> (Server, Denials) {
     let standalone = Standalone::new(settings).expect("the settings are good");
     let denials = standalone.denials();
-    (standalone.start().expect("the server starts"), denials)
+    (standalone.start().expect("the server starts").server, denials)
 }
 
 fn connect(server: &Server, user: &str, issued: u64) -> Result<Client, u16> {

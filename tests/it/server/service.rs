@@ -42,7 +42,7 @@ fn start(limits: &[(&str, &str)]) -> (Server, Sender<()>) {
     let (go, receiver) = channel();
     let mut bounds = Limits::default();
     limits.iter().for_each(|(name, value)| bounds.set(name, value).expect("it is a limit"));
-    let router = Router::new().channel("room:*".parse().expect("it is a pattern"), Notification);
+    let router = Router::new().channel("room:*".parse().expect("it is a pattern"), Notification::default());
     let endpoint = Config {
         limits: Arc::new(bounds),
         service: Some(Arc::new(Parrot { go: Mutex::new(receiver) })),
