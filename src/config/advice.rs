@@ -217,8 +217,8 @@ fn api(settings: &Settings, warn: &mut dyn FnMut(&str, &str)) {
             warn("api.metrics_open", "whoever reaches this address may read how much the server does");
         }
     }
-    if api.payload_bytes_max > api.request_bytes_max {
-        warn("api.payload_bytes_max", "a payload above request_bytes_max is refused all the same");
+    if api.payload_bytes_max > limits.request_bytes_max {
+        warn("api.payload_bytes_max", "a payload above limits.request_bytes_max is refused all the same");
     }
     if api.payload_bytes_max > limits.topic_log_bytes_max {
         let message = "a payload as large as this makes every subscriber a slow reader: limits.topic_log_bytes_max is less";

@@ -34,8 +34,6 @@ table! {
         messages_per_request_max: usize = 10_000;
         /// Bytes of a message's payload.
         payload_bytes_max: usize = 64 * 1024;
-        /// Bytes of a request's body.
-        request_bytes_max: usize = 8 * 1024 * 1024;
         /// Requests of one address with a wrong key, or sign-ins with a wrong password, in a minute; beyond it the
         /// address waits.
         failures_per_minute_max: u32 = 20;

@@ -231,7 +231,6 @@ metrics_open = false
 idempotency_lifetime = "1m"
 messages_per_request_max = 100
 payload_bytes_max = "1KiB"
-request_bytes_max = "1MiB"
 failures_per_minute_max = 3
 
 [[api.keys]]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tracing::warn;
 
 use super::front::Front;
 use super::{SettingsError, StartError};
@@ -85,7 +86,6 @@ impl Office {
         let demo_key = settings.is_demo().then(random_key);
         let desk = desk_config(settings)?;
         let mut limits = settings.limits.clone();
-        limits.request_bytes_max = settings.api.request_bytes_max;
         // An answer may be a page of records, which is no sign of a client that does not read.
         limits.outbox_bytes_max = limits.outbox_bytes_max.max(64 * 1024 * 1024);
         let topic_of = desk.user_topic.clone();
@@ -155,8 +155,11 @@ impl Office {
         if let Some(admin) = admin.clone() {
             let closing = office_server.clone();
             admin.on_sign_out(move |socket_id| {
-                // A server that is too busy to close them asks the session again at their next message.
-                let _ = closing.disconnect(socket_id, false);
+                if closing.disconnect(socket_id, false).is_err() {
+                    warn!(
+                        "the sockets of a signed-out session stay open: the back office has too much to do"
+                    );
+                }
             });
             chores.push(Box::new(move |at| admin.expire(at)));
         }

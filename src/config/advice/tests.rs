@@ -223,8 +223,8 @@ fn an_api_that_is_open_to_much_is_a_warning() {
     assert_eq!(loaded(&careful).warnings(), []);
     assert_eq!(loaded("[api]\nlisten = \"off\"\npayload_bytes_max = \"1GiB\"\n").warnings(), []);
     check(
-        "request_bytes_max = \"1KiB\"\n",
-        "api.payload_bytes_max: a payload above request_bytes_max is refused all the same",
+        "[limits]\nrequest_bytes_max = \"1KiB\"\n",
+        "api.payload_bytes_max: a payload above limits.request_bytes_max is refused all the same",
     );
     check(
         "payload_bytes_max = \"2MiB\"\n",
