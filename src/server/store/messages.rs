@@ -370,8 +370,10 @@ impl Store {
     /// Makes room in memory: forgets the oldest quarter of the messages that nobody waits for; returns how many.
     pub(super) fn forget_oldest_messages(&self) -> rusqlite::Result<usize> {
         self.connection.execute(
-            "DELETE FROM messages WHERE state <> 'scheduled' AND (state <> 'sent' OR expires_at IS NULL)
-                 AND number <= (SELECT min(number) + (max(number) - min(number)) / 4 FROM messages)",
+            "WITH free AS (SELECT number FROM messages WHERE state <> 'scheduled'
+                 AND (state <> 'sent' OR expires_at IS NULL))
+             DELETE FROM messages WHERE number IN
+                 (SELECT number FROM free ORDER BY number LIMIT (SELECT 1 + count(*) / 4 FROM free))",
             (),
         )
     }

@@ -128,9 +128,12 @@ impl Store {
             schema::migrate(&mut connection, MIGRATIONS).map_err(failed)?;
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(failed)?;
+        Self::opened(connection, path, Some(file))
+    }
+
+    fn opened(connection: Connection, path: &Path, file: Option<(u64, u64)>) -> Result<Self, StoreError> {
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        let mut store =
-            Self { connection, path: path.to_owned(), file: Some(file), data_version: 0, access: 0 };
+        let mut store = Self { connection, path: path.to_owned(), file, data_version: 0, access: 0 };
         store.changed()?;
         store.access = store.access_count()?;
         Ok(store)
@@ -147,8 +150,7 @@ impl Store {
         let mut connection = Connection::open_in_memory().map_err(failed)?;
         set_up(&connection).map_err(failed)?;
         schema::migrate(&mut connection, MIGRATIONS).map_err(failed)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        let store = Self { connection, path: path.to_owned(), file: None, data_version: 0, access: 0 };
+        let store = Self::opened(connection, path, None)?;
         store.limit_bytes(MEMORY_BYTES_MAX)?;
         Ok(store)
     }
