@@ -6,6 +6,7 @@ mod directory;
 mod postgres;
 #[cfg(feature = "postgres")]
 mod postgres_server;
+mod records;
 #[cfg(feature = "postgres")]
 mod served;
 mod store;
