@@ -2,6 +2,7 @@
 
 mod commands;
 mod directory;
+mod killed;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
@@ -11,3 +12,4 @@ mod records;
 mod served;
 mod store;
 mod support;
+mod writer;
