@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use hailer::desk::{AuditQuery, DeskError, ErrorCode, Message, MessageQuery, Records};
@@ -188,31 +189,32 @@ fn reading_does_not_wait_for_what_is_written() {
 fn others_can_write_while_the_thread_always_does() {
     let folder = Folder::new();
     let path = folder.file("hailer.db");
-    let writer = start(&path);
-    let writes = std::sync::atomic::AtomicBool::new(true);
+    let writer = StoreWriter::start(Store::open(&path).unwrap(), 100).unwrap();
+    let writes = AtomicBool::new(true);
     thread::scope(|scope| {
-        for thread in 0..4 {
+        for thread in 0..2 {
             let (writer, writes) = (&writer, &writes);
             scope.spawn(move || {
                 for number in 0.. {
-                    if !writes.load(std::sync::atomic::Ordering::Relaxed) {
+                    if !writes.load(Ordering::Relaxed) {
                         return;
                     }
-                    let messages = (0..50).map(|at| message(&format!("{thread}-{number}-{at}")));
-                    assert_eq!(writer.write(insert(messages.collect())), Ok(50));
+                    let messages = (0..50).map(|at| message(&format!("{thread}-{number}-{at}"))).collect();
+                    // So much waits that the thread goes from one transaction to the next.
+                    if writer.submit(insert(messages)).is_err() {
+                        thread::yield_now();
+                    }
                 }
             });
         }
+        eventually("the thread has much to do", || (writer.stats().jobs_refused > 0).then_some(()));
         let mut other = Store::open_existing(&path).unwrap();
-        for number in 0..30 {
-            let added = other.add_user(&format!("user-{number}"), None, 0);
-            if added != Ok(true) {
-                writes.store(false, std::sync::atomic::Ordering::Relaxed);
-                panic!("{added:?}");
-            }
-        }
-        writes.store(false, std::sync::atomic::Ordering::Relaxed);
+        let added: Vec<_> =
+            (0..30).map(|number| other.add_user(&format!("user-{number}"), None, 0)).collect();
+        writes.store(false, Ordering::Relaxed);
+        assert!(added.iter().all(|added| *added == Ok(true)), "{added:?}");
     });
+    writer.close();
     assert_eq!(writer.stats().jobs_failed, 0);
 }
 
