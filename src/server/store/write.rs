@@ -283,3 +283,24 @@ impl Store {
         StoreError::with_detail(&self.path, StoreErrorKind::Failed, "a transaction has ended by itself")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_acknowledged_is_on_the_disk() {
+        let path = std::env::temp_dir().join(format!("hailer-pragmas-{}.db", std::process::id()));
+        let made = Store::open(&path).unwrap();
+        for store in [&made, &made.open_again().expect("it has a file").unwrap()] {
+            let pragma = |name: &str| -> String {
+                let sql = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
+                store.connection.query_row(&sql, (), |row| row.get(0)).unwrap()
+            };
+            // 2 is `full`: in the mode `wal` each commit waits for the disk then.
+            assert_eq!((&*pragma("journal_mode"), &*pragma("synchronous")), ("wal", "2"));
+        }
+        drop(made);
+        std::fs::remove_file(path).unwrap();
+    }
+}
