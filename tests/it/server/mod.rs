@@ -15,4 +15,5 @@ mod process;
 mod secrets;
 mod service;
 mod slow_readers;
+mod staff;
 pub(crate) mod users;
