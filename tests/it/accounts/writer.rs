@@ -63,7 +63,7 @@ fn what_waits_shares_a_commit() {
         for thread in 0..8 {
             let writer = &writer;
             scope.spawn(move || {
-                assert_eq!(writer.write(insert(vec![message(&format!("w-{thread}"))])), Ok(1))
+                assert_eq!(writer.write(insert(vec![message(&format!("w-{thread}"))])), Ok(1));
             });
         }
         for number in 0..500 {
