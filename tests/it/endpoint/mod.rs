@@ -12,6 +12,7 @@ mod broadcasting;
 mod draining;
 mod frames;
 mod http;
+mod inspect;
 mod joining;
 mod kept;
 mod lifetimes;

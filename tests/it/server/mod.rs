@@ -8,6 +8,7 @@ mod denials;
 mod folder;
 mod gaps;
 mod http;
+mod inspect;
 mod library;
 mod messages;
 mod pressure;
