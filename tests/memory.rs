@@ -7,7 +7,7 @@ mod support;
 use std::io::IoSlice;
 use std::time::Duration;
 
-use hailer::endpoint::{ConnectionId, Gone, Sink};
+use hailer::endpoint::{ConnectionFilter, ConnectionId, Gone, Rank, Sink};
 use support::Crowd;
 
 const SUBSCRIBERS: usize = if cfg!(debug_assertions) { 20_000 } else { 100_000 };
@@ -132,6 +132,34 @@ fn what_a_crowd_took_is_given_back() {
     println!("left behind by 1,000 clients: {} bytes", used.bytes_current);
     // Queues keep a room that does not depend on how many clients there were.
     assert!(used.bytes_current <= 16 * 1024, "{} bytes", used.bytes_current);
+}
+
+#[test]
+fn a_slice_of_a_walk_takes_memory_for_itself_alone() {
+    const SLICE: usize = 4096;
+    let crowd = Crowd::of(70_000);
+    let in_lobby = ConnectionFilter { topic: Some("room:lobby".into()), ..ConnectionFilter::default() };
+    for filter in [ConnectionFilter::default(), in_lobby] {
+        let (mut from, mut slices, mut found) = (Some(0), 0, 0);
+        while let Some(place) = from {
+            let mut next = None;
+            let used = allocation_counter::measure(|| {
+                let slice =
+                    crowd.endpoint.rank_connections(&filter, Rank::Waiting, crowd.now, place, SLICE, SLICE);
+                assert!(slice.found.len() <= SLICE);
+                found += slice.found.len();
+                next = slice.next;
+            });
+            // While a list grows, its old and its new place are held.
+            assert!(used.bytes_max <= 64 * SLICE as u64, "{} bytes", used.bytes_max);
+            (from, slices) = (next, slices + 1);
+        }
+        println!("{found} connections in {slices} slices");
+        assert_eq!(found, 70_000);
+        assert!((18..=32).contains(&slices), "{slices} slices of {SLICE} places");
+    }
+    let slice = crowd.endpoint.inspect_holdings(0, SLICE);
+    assert_eq!((slice.found.subscriptions, slice.next), (70_000, Some(SLICE)));
 }
 
 /// Sockets of peers that have stopped reading.

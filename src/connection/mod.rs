@@ -299,3 +299,14 @@ impl Connection {
         !self.blocked && self.outbox.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_web_socket_has_no_room_to_spare() {
+        // Eight bytes more would be sixteen more of the allocator's, for each client.
+        assert_eq!((size_of::<Connection>(), size_of::<WebSocket>()), (32, 56));
+    }
+}
