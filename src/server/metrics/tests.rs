@@ -20,7 +20,8 @@ fn full() -> Snapshot {
         #[cfg(feature = "accounts")]
         accounts: Some(AccountsStats::default()),
         denials: Some(3),
-        store: Some(StoreVitals::default()),
+        #[cfg(feature = "accounts")]
+        store: Some(StoreStats::default()),
         process: Process {
             resident_bytes: Some(1),
             virtual_bytes: Some(2),

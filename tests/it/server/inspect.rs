@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hailer::auth::connect::{Answer, Connect, ConnectRequest, Refusal, Secret};
@@ -15,7 +16,8 @@ use hailer::desk::{
 use hailer::endpoint::{Admission, Config};
 use hailer::notification::Notification;
 use hailer::phoenix::Serializer;
-use hailer::server::inspect::{Inspector, Sources, StoreVitals};
+use hailer::server::inspect::{Inspector, Sources};
+use hailer::server::store::StoreStats;
 use hailer::server::{Server, ServerConfig};
 use serde_json::json;
 
@@ -272,17 +274,18 @@ fn a_token_is_checked_as_it_is_when_somebody_connects() {
 
 #[test]
 fn readiness_says_what_is_in_the_way() {
-    let failing = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let failing = Arc::new(AtomicBool::new(false));
     let store = {
         let failing = Arc::clone(&failing);
-        move || StoreVitals {
-            failing: failing.load(std::sync::atomic::Ordering::Relaxed),
-            ..StoreVitals::default()
+        move || {
+            let mut stats = StoreStats::default();
+            stats.failing = failing.load(Ordering::Relaxed);
+            stats
         }
     };
     let running = Running::start(Sources { store: Some(Arc::new(store)), ..Sources::default() });
     assert_eq!(running.inspector.readiness(), Readiness { ready: true, problems: Vec::new() });
-    failing.store(true, std::sync::atomic::Ordering::Relaxed);
+    failing.store(true, Ordering::Relaxed);
     let readiness = running.inspector.readiness();
     assert!(readiness.ready && readiness.problems.len() == 1, "{readiness:?}");
     // Somebody who does not answer the close frame keeps one shard from its end.
