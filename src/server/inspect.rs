@@ -18,8 +18,6 @@ use super::connect::{unix_millis, unix_time};
 use super::metrics::{self, Snapshot};
 use super::process::Process;
 use super::questions::name;
-#[cfg(feature = "accounts")]
-use super::store::StoreStats;
 use crate::auth::Identity;
 use crate::auth::connect::{Answer, Connect, ConnectRequest, Refusal, Secret, Transport};
 use crate::auth::deny::DenyList;
@@ -42,9 +40,24 @@ const WALK_TIME: Duration = Duration::from_secs(10);
 /// How long a token's check may take. The accounts have a shorter deadline of their own.
 const CHECK_TIME: Duration = Duration::from_secs(10);
 
-/// Says how the store is.
-#[cfg(feature = "accounts")]
-pub type StoreVitals = Arc<dyn Fn() -> StoreStats + Send + Sync>;
+/// How the store is. Kept apart from the store, so that a server without one can be looked into.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreVitals {
+    /// Transactions that were committed.
+    pub commits: u64,
+    /// What transactions took together, those that failed too.
+    pub commit_time: Duration,
+    /// Records that were written.
+    pub jobs: u64,
+    /// Records that were refused because too many waited.
+    pub jobs_refused: u64,
+    /// Records that could not be written.
+    pub jobs_failed: u64,
+    /// Records that wait.
+    pub waiting: usize,
+    /// Whether the last that was tried could not be written.
+    pub failing: bool,
+}
 
 /// Names the topic of a user's own, if there is one.
 pub type TopicOf = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -66,8 +79,7 @@ pub struct Sources {
     /// The server of the HTTP API and the back office, once it runs: its requests are counted there.
     pub api: Arc<OnceLock<ServerHandle>>,
     /// How the store is.
-    #[cfg(feature = "accounts")]
-    pub store: Option<StoreVitals>,
+    pub store: Option<Arc<dyn Fn() -> StoreVitals + Send + Sync>>,
 }
 
 /// Looks into a running server, from any thread but those of its shards.
@@ -257,7 +269,6 @@ impl Inspector {
                 .denied
                 .as_ref()
                 .map(|denied| denied.read().unwrap_or_else(PoisonError::into_inner).len()),
-            #[cfg(feature = "accounts")]
             store: self.sources.store.as_ref().map(|vitals| vitals()),
             process: Process::read(),
             started: self.began.1,
@@ -343,7 +354,6 @@ impl Inspection for Inspector {
             }
         }
         let ready = problems.is_empty();
-        #[cfg(feature = "accounts")]
         if self.sources.store.as_ref().is_some_and(|vitals| vitals().failing) {
             problems.push("the store can't be written: nothing is published at level disk".to_owned());
         }

@@ -3,8 +3,6 @@
 //! Labels have few values, all of them written here: never a user, a topic or an address.
 
 use std::fmt;
-#[cfg(feature = "accounts")]
-use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text;
@@ -14,9 +12,8 @@ use prometheus_client::registry::Registry;
 
 #[cfg(feature = "accounts")]
 use super::accounts::AccountsStats;
+use super::inspect::StoreVitals;
 use super::process::Process;
-#[cfg(feature = "accounts")]
-use super::store::StoreStats;
 use crate::desk::UnixMillis;
 use crate::endpoint::Holdings;
 use crate::stats::{BUCKETS_MICROS, Histogram, Stats, Timings};
@@ -38,8 +35,7 @@ pub(super) struct Snapshot {
     #[cfg(feature = "accounts")]
     pub(super) accounts: Option<AccountsStats>,
     pub(super) denials: Option<usize>,
-    #[cfg(feature = "accounts")]
-    pub(super) store: Option<StoreStats>,
+    pub(super) store: Option<StoreVitals>,
     pub(super) process: Process,
     pub(super) started: UnixMillis,
 }
@@ -200,7 +196,6 @@ impl Collector for Snapshot {
         self.encode_timed(&mut page)?;
         #[cfg(feature = "accounts")]
         self.encode_accounts(&mut page)?;
-        #[cfg(feature = "accounts")]
         self.encode_store(&mut page)?;
         self.encode_process(&mut page)
     }
@@ -301,23 +296,20 @@ impl Snapshot {
         page.gauge("hailer_accounts_cache_entries", "Users remembered", &(accounts.cache_entries as u64))
     }
 
-    #[cfg(feature = "accounts")]
     fn encode_store(&self, page: &mut Page<'_>) -> fmt::Result {
         let Some(store) = &self.store else { return Ok(()) };
         for (name, help, count) in [
-            ("hailer_store_commits", "Transactions on the disk", store.commits),
-            ("hailer_store_commits_failed", "Transactions that have failed as a whole", store.commits_failed),
-            ("hailer_store_writes", "Writes done", store.jobs),
-            ("hailer_store_writes_refused", "Writes not done because too much waited", store.jobs_refused),
-            ("hailer_store_writes_failed", "Writes that have failed", store.jobs_failed),
+            ("hailer_store_commits", "Transactions committed", store.commits),
+            ("hailer_store_writes", "Records written", store.jobs),
+            ("hailer_store_writes_refused", "Records refused because too many waited", store.jobs_refused),
+            ("hailer_store_writes_failed", "Records that could not be written", store.jobs_failed),
         ] {
             page.counter(name, help, &count)?;
         }
-        let seconds = Duration::from_nanos(store.commit_nanos_total).as_secs_f64();
-        page.counter("hailer_store_commit_seconds", "Time that transactions have taken", &seconds)?;
-        page.gauge("hailer_store_waiting", "Writes that wait", &store.queue)?;
-        page.gauge("hailer_store_waiting_bytes", "About as many bytes as these take", &store.queue_bytes)?;
-        page.gauge("hailer_store_failing", "Whether the store can't be written to", &u64::from(store.failing))
+        let (name, help) = ("hailer_store_commit_seconds", "Time that transactions have taken together");
+        page.counter(name, help, &store.commit_time.as_secs_f64())?;
+        page.gauge("hailer_store_waiting", "Records that wait to be written", &(store.waiting as u64))?;
+        page.gauge("hailer_store_failing", "Whether the last write has failed", &u64::from(store.failing))
     }
 
     fn encode_process(&self, page: &mut Page<'_>) -> fmt::Result {

@@ -20,8 +20,7 @@ fn full() -> Snapshot {
         #[cfg(feature = "accounts")]
         accounts: Some(AccountsStats::default()),
         denials: Some(3),
-        #[cfg(feature = "accounts")]
-        store: Some(StoreStats::default()),
+        store: Some(StoreVitals::default()),
         process: Process {
             resident_bytes: Some(1),
             virtual_bytes: Some(2),

@@ -409,7 +409,7 @@ struct Timed {
 
 impl Timed {
     fn with_subscribers(count: usize) -> Self {
-        let config = Config::new(Router::new().channel("room:*".parse().unwrap(), Notification));
+        let config = Config::new(Router::new().channel("room:*".parse().unwrap(), Notification::default()));
         let broker = Broker::new(&config.limits, vec![Box::new(|| ())]);
         let begun = Instant::now();
         let mut endpoint = Endpoint::new(config, &broker, 0, &[7; 32], begun);

@@ -16,8 +16,7 @@ use hailer::desk::{
 use hailer::endpoint::{Admission, Config};
 use hailer::notification::Notification;
 use hailer::phoenix::Serializer;
-use hailer::server::inspect::{Inspector, Sources};
-use hailer::server::store::StoreStats;
+use hailer::server::inspect::{Inspector, Sources, StoreVitals};
 use hailer::server::{Server, ServerConfig};
 use serde_json::json;
 
@@ -51,8 +50,8 @@ impl Running {
     /// A server of three shards, which asks for names if `sources` do.
     fn start(sources: Sources) -> Self {
         let router = Router::new()
-            .channel("room:*".parse().expect("a pattern"), Notification)
-            .channel("user:*".parse().expect("a pattern"), Notification);
+            .channel("room:*".parse().expect("a pattern"), Notification::default())
+            .channel("user:*".parse().expect("a pattern"), Notification::default());
         let admission = sources.connect.clone().map(Admission::new);
         let endpoint = Config { admission, ..Config::new(router) };
         let listen = "127.0.0.1:0".parse().expect("an address");
@@ -277,11 +276,7 @@ fn readiness_says_what_is_in_the_way() {
     let failing = Arc::new(AtomicBool::new(false));
     let store = {
         let failing = Arc::clone(&failing);
-        move || {
-            let mut stats = StoreStats::default();
-            stats.failing = failing.load(Ordering::Relaxed);
-            stats
-        }
+        move || StoreVitals { failing: failing.load(Ordering::Relaxed), ..StoreVitals::default() }
     };
     let running = Running::start(Sources { store: Some(Arc::new(store)), ..Sources::default() });
     assert_eq!(running.inspector.readiness(), Readiness { ready: true, problems: Vec::new() });
