@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+#[cfg(feature = "api")]
+#[path = "../../fuzz/checks/api.rs"]
+mod api;
 #[cfg(feature = "config")]
 #[path = "../../fuzz/checks/config.rs"]
 mod config;
@@ -43,6 +46,11 @@ replay! {
     endpoint_corpus_holds: endpoint;
     token_corpus_holds: token;
     origin_corpus_holds: origin;
+}
+
+#[cfg(feature = "api")]
+replay! {
+    api_corpus_holds: api;
 }
 
 #[cfg(feature = "config")]
