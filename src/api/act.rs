@@ -27,13 +27,17 @@ pub(super) struct MessageReply {
 impl Api {
     pub(super) fn retract(&self, call: &Call<'_>, caller: &Caller<'_>) -> Result<ServiceReply, ApiError> {
         let id = self.message_id(call, caller)?;
-        let message = self.desk.publishing.retract(&id, &caller.actor, call.at)?;
+        let message = self.audited(call, caller, ("retract", &id, String::new()), || {
+            self.desk.publishing.retract(&id, &caller.actor, call.at)
+        })?;
         Ok(json(Status::Ok, &self.with_progress(message)))
     }
 
     pub(super) fn cancel(&self, call: &Call<'_>, caller: &Caller<'_>) -> Result<ServiceReply, ApiError> {
         let id = self.message_id(call, caller)?;
-        let message = self.desk.publishing.cancel(&id, &caller.actor, call.at)?;
+        let message = self.audited(call, caller, ("cancel", &id, String::new()), || {
+            self.desk.publishing.cancel(&id, &caller.actor, call.at)
+        })?;
         Ok(json(Status::Ok, &self.with_progress(message)))
     }
 
@@ -89,8 +93,17 @@ impl Api {
             DisconnectWho::SocketId(_) | DisconnectWho::Connection(_) => {}
         }
         let reconnect = object.flag("reconnect")?.unwrap_or(true);
+        let how = if reconnect { "come back" } else { "stay away" };
+        let (kind, subject) = match &who {
+            DisconnectWho::User(id) => ("user", id.clone()),
+            DisconnectWho::SocketId(id) => ("socket_id", id.clone()),
+            DisconnectWho::Connection(id) => ("connection", id.clone()),
+        };
         let disconnect = Disconnect { who, reconnect };
-        let disconnected = self.desk.publishing.disconnect(&disconnect, &caller.actor, call.at)?;
+        let entry = ("disconnect", &*subject, format!("{kind}, {how}"));
+        let disconnected = self.audited(call, caller, entry, || {
+            self.desk.publishing.disconnect(&disconnect, &caller.actor, call.at)
+        })?;
         Ok(json(Status::Ok, &disconnected))
     }
 }

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 use tracing::warn;
 
-use super::Api;
 use super::error::{ApiError, Code};
 use super::key::{Key, Scope};
 use super::lockout::Failure;
 use super::route::{Access, Route};
+use super::{Api, Call};
 use crate::auth::connect::Secret;
-use crate::desk::{Actor, ActorKind, AuditEntry, UnixMillis};
+use crate::desk::{Actor, ActorKind, AuditEntry, DeskError, UnixMillis};
 use crate::service::ServiceRequest;
 
 /// Who makes a request: a key, and what records call it.
@@ -72,18 +72,44 @@ impl Api {
     fn record_lockout(&self, request: &ServiceRequest, at: UnixMillis) {
         let nobody =
             Actor { kind: ActorKind::Local, name: "unknown".to_owned(), address: Some(request.peer) };
-        let entry = AuditEntry {
-            number: 0,
-            at,
-            actor: nobody.to_string(),
-            action: "locked".to_owned(),
-            subject: request.peer.to_string(),
-            detail: "wrong API keys".to_owned(),
-            address: request.peer.to_string(),
-        };
-        if let Err(error) = self.desk.records.append_audit(&entry) {
-            warn!(%error, "a lockout was not recorded");
+        let address = request.peer.to_string();
+        self.record_outcome(&entry(&nobody, at, "locked", &address, "wrong API keys".to_owned()));
+    }
+
+    /// Does something that has no record of its own, with an entry in the audit log before it: what can't be written
+    /// is not done. If it fails, a second entry says why.
+    pub(super) fn audited<T>(
+        &self,
+        call: &Call<'_>,
+        caller: &Caller<'_>,
+        (action, subject, detail): (&str, &str, String),
+        act: impl FnOnce() -> Result<T, DeskError>,
+    ) -> Result<T, ApiError> {
+        self.desk.records.append_audit(&entry(&caller.actor, call.at, action, subject, detail))?;
+        act().map_err(|error| {
+            let (action, why) = (format!("{action}_failed"), error.code.as_str().to_owned());
+            self.record_outcome(&entry(&caller.actor, call.at, &action, subject, why));
+            error.into()
+        })
+    }
+
+    /// Writes down what has happened already, so that a log that fails can't undo it.
+    fn record_outcome(&self, entry: &AuditEntry) {
+        if let Err(error) = self.desk.records.append_audit(entry) {
+            warn!(action = %entry.action, %error, "an outcome was not written to the audit log");
         }
+    }
+}
+
+fn entry(actor: &Actor, at: UnixMillis, action: &str, subject: &str, detail: String) -> AuditEntry {
+    AuditEntry {
+        number: 0,
+        at,
+        actor: actor.to_string(),
+        action: action.to_owned(),
+        subject: subject.to_owned(),
+        detail,
+        address: actor.address.map(|address| address.to_string()).unwrap_or_default(),
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Script {
     pub(super) audited: Vec<AuditEntry>,
     /// What every call that may fail fails with.
     pub(super) error: Option<DeskError>,
+    /// Whether the audit log can't be written.
+    pub(super) log_fails: bool,
     pub(super) replayed: bool,
     pub(super) not_ready: bool,
 }
@@ -219,7 +221,11 @@ impl Records for FakeDesk {
     }
 
     fn append_audit(&self, entry: &AuditEntry) -> Result<(), DeskError> {
-        self.script().audited.push(entry.clone());
+        let mut script = self.script();
+        if script.log_fails {
+            return Err(DeskError::new(ErrorCode::StoreUnavailable, "The disk is full."));
+        }
+        script.audited.push(entry.clone());
         Ok(())
     }
 

@@ -388,6 +388,39 @@ fn clients_are_put_off_the_line() {
 }
 
 #[test]
+fn what_has_no_record_of_its_own_is_audited_before_it_is_done() {
+    let bench = Bench::new();
+    let acts = [
+        ("retract", r#"{"id":"m1"}"#, "m1", ""),
+        ("cancel", r#"{"id":"m1"}"#, "m1", ""),
+        ("disconnect", r#"{"user":"42"}"#, "42", "user, come back"),
+        ("disconnect", r#"{"connection":"0.7","reconnect":false}"#, "0.7", "connection, stay away"),
+    ];
+    let audited = || std::mem::take(&mut bench.desk.script().audited);
+    for (action, body, subject, detail) in acts {
+        let path = format!("/api/v1/{action}");
+        assert_eq!(bench.post_as(KEY, &path, body).status, Status::Ok);
+        let [entry] = &audited()[..] else { panic!("{action}") };
+        assert_eq!((&*entry.action, &*entry.subject, &*entry.detail), (action, subject, detail));
+        assert_eq!((&*entry.actor, &*entry.address, entry.at), ("key:all", "10.0.0.1", AT));
+
+        bench.desk.script().error = Some(DeskError::new(ErrorCode::Overloaded, "No."));
+        assert_eq!(bench.post_as(KEY, &path, body).status, Status::ServiceUnavailable);
+        let [_, failed] = &audited()[..] else { panic!("{action}") };
+        assert_eq!((failed.action.clone(), &*failed.detail), (format!("{action}_failed"), "overloaded"));
+        bench.desk.script().error = None;
+        bench.desk.asked();
+
+        bench.desk.script().log_fails = true;
+        bench.check_refused(&bench.post_as(KEY, &path, body), Code::StoreUnavailable, None);
+        assert_eq!(bench.desk.asked(), [""; 0], "{action} without an entry");
+        bench.desk.script().log_fails = false;
+    }
+    bench.post_as(KEY, PUBLISH, r#"{"topic":"a","event":"e","payload":1}"#);
+    assert!(audited().is_empty(), "a message is its own record");
+}
+
+#[test]
 fn ten_thousand_messages_are_one_publish() {
     let bench = Bench::with(Config::new(keys()));
     let message = |at| format!(r#"{{"user":"{at}","event":"new_msg","payload":{{"body":"Hello, {at}"}}}}"#);
