@@ -1,5 +1,6 @@
 // The demo page: one room, whose messages are shown in every open tab.
 import { Automatic, Socket, longPoll, webSocket } from "./client.js";
+import { Notices, isNotification } from "./notices.js";
 
 /** Messages kept on the page; older ones are dropped. */
 const MESSAGES_MAX = 200;
@@ -10,6 +11,8 @@ const find = (id) => document.getElementById(id);
 const [pill, state, transport, announcement] = ["pill", "state", "transport", "announcement"].map(find);
 const [connect, log, form, message, notice] = ["connect", "log", "form", "message", "notice"].map(find);
 const [choice, tokenField] = ["choice", "token"].map(find);
+const [banners, bell, panel] = ["banners", "bell", "panel"].map(find);
+const notices = new Notices({ banners, bell, panel, storage: sessionStorage });
 const timeFormat = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 /** What the page's address may ask for behind its #; nothing there leaves it to the page. */
@@ -61,7 +64,7 @@ function joinOwn() {
   own?.leave();
   const user = userOf(params().token ?? "");
   own = user === null ? null : socket.channel(`user:${user}`);
-  own?.on("new_msg", (payload) => receive(payload?.body, { private: true }));
+  if (own) listen(own, { private: true });
   own?.join();
 }
 
@@ -211,7 +214,16 @@ log.addEventListener("scroll", () => {
 // A notice of two lines or a phone's keyboard takes space from the log.
 new ResizeObserver(follow).observe(log);
 
-room.on("new_msg", (payload) => receive(payload?.body));
+/** Has what comes on a channel shown: as a notification, or as a line of talk. */
+function listen(channel, origin) {
+  channel.on("new_msg", (payload) => {
+    if (isNotification(payload)) notices.add(payload);
+    else receive(payload?.body, origin);
+  });
+  channel.on("retract", (payload) => notices.retract(payload?.id));
+}
+
+listen(room);
 
 // Messages that are sent
 

@@ -16,6 +16,7 @@ after(() => server.kill());
 for (const [path, file, type] of [
   ["/", "index.html", /^text\/html; ?charset=utf-8$/i],
   ["/app.js", "app.js", /^text\/javascript(; ?charset=utf-8)?$/i],
+  ["/notices.js", "notices.js", /^text\/javascript(; ?charset=utf-8)?$/i],
   ["/client.js", "client.js", /^text\/javascript(; ?charset=utf-8)?$/i],
   ["/transports.js", "transports.js", /^text\/javascript(; ?charset=utf-8)?$/i],
   ["/style.css", "style.css", /^text\/css(; ?charset=utf-8)?$/i],
