@@ -1,1 +1,5 @@
-
+mod doors;
+mod fake;
+mod live;
+mod pages;
+mod sending;
