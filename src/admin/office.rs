@@ -27,6 +27,9 @@ const COOKIE_BYTES_MAX: usize = 128;
 /// The account that one-time links sign in as.
 pub(super) const LINK_ACCOUNT: &str = "demo";
 
+/// Closes the live sockets that have an id.
+type Close = Box<dyn Fn(&str) + Send + Sync>;
+
 /// The back office's state.
 pub(super) struct Office {
     pub(super) desk: Desk,
@@ -36,7 +39,7 @@ pub(super) struct Office {
     pub(super) lockout: Lockout,
     pub(super) links: Links,
     pub(super) rate: SendRate,
-    close: OnceLock<Box<dyn Fn(&str) + Send + Sync>>,
+    close: OnceLock<Close>,
 }
 
 impl Office {
@@ -53,7 +56,7 @@ impl Office {
         }
     }
 
-    pub(super) fn on_sign_out(&self, close: Box<dyn Fn(&str) + Send + Sync>) {
+    pub(super) fn on_sign_out(&self, close: Close) {
         // Only the first call counts, as its contract says.
         let _ = self.close.set(close);
     }

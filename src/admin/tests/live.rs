@@ -2,13 +2,16 @@
 
 use std::sync::{Arc, Mutex};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::fake::{NOON, Visitor};
 use crate::admin::Config;
 use crate::auth::Identity;
 use crate::auth::connect::{Answer, ConnectRequest, Refusal, Secret, Transport, Verdict};
 use crate::desk::Progress;
+use crate::endpoint::{self, Admission};
+use crate::phoenix::Serializer;
+use crate::testing::{ClientId, Credentials, TestServer};
 
 fn connect_with(visitor: &Visitor, cookie: Option<&str>, renewal: bool, at: u64) -> Verdict {
     let told = Arc::new(Mutex::new(None));
@@ -68,4 +71,84 @@ fn a_disabled_account_loses_its_sockets() {
     visitor.fake.staff.lock().unwrap().get_mut("ada").unwrap().disabled = true;
     assert_eq!(connect(&visitor).err(), Some(Refusal::DisabledUser));
     assert_eq!(visitor.closed.lock().unwrap().len(), 1);
+}
+
+/// The admin socket's server, whose clock is the visitor's.
+fn server(visitor: &Visitor) -> TestServer {
+    let mut config = endpoint::Config::new(visitor.admin.router());
+    config.admission = Some(Admission::new(visitor.admin.connect_hook()));
+    let mut server = TestServer::with_config(&config, 1);
+    server.set_unix_time(visitor.at / 1000);
+    server
+}
+
+fn open(server: &mut TestServer, visitor: &Visitor) -> ClientId {
+    let cookie = visitor.cookie.as_deref().unwrap_or("none=x");
+    let headers = format!("Cookie: {cookie}\r\n");
+    let credentials = Credentials { query: "", headers: &headers };
+    let client = server.begin_connect(Serializer::V2, credentials);
+    server.finish_connect(client).expect("staff connect");
+    client
+}
+
+#[test]
+fn whoever_watches_a_message_is_told_how_far_it_has_got() {
+    let visitor = Visitor::inside(Config::default());
+    let progress = Progress { addressed: 20, written: 17, received: 11, behind: 2, gone: 1, done: false };
+    visitor.fake.progress.lock().unwrap().insert("m-1".to_owned(), progress);
+    let mut server = server(&visitor);
+    let client = open(&mut server, &visitor);
+    let expected =
+        json!({"addressed": 20, "written": 17, "received": 11, "behind": 2, "gone": 1, "done": false});
+    let joined = server.join(client, "admin:message:m-1", json!({}));
+    assert_eq!(joined, json!({"status": "ok", "response": expected}));
+    assert_eq!(server.received_event(client, "progress"), [expected]);
+
+    for topic in ["admin:message:unknown", "admin:overview"] {
+        assert_eq!(server.join(client, topic, json!({})), json!({"status": "ok", "response": {}}));
+    }
+    for topic in ["admin:", "admin:other", "admin:message:", "admin:message:a b", "room:lobby"] {
+        let refused = json!({"status": "error", "response": {"reason": "unmatched topic"}});
+        assert_eq!(server.join(client, topic, json!({})), refused, "{topic}");
+    }
+    assert!(server.received(client).is_empty());
+}
+
+#[test]
+fn nothing_that_a_page_pushes_reaches_another() {
+    let visitor = Visitor::inside(Config::default());
+    let mut server = server(&visitor);
+    let (one, other) = (open(&mut server, &visitor), open(&mut server, &visitor));
+    for client in [one, other] {
+        server.join(client, "admin:overview", json!({}));
+    }
+    server.received(other);
+    let pushed = server.push(one, "admin:overview", "overview", json!({"websocket": 7}));
+    let reply = server.take_reply(one, &pushed);
+    let refused = json!({"status": "error", "response": {"reason": "these topics are for listening"}});
+    assert_eq!(reply, Some(refused));
+    assert!(server.received(other).is_empty());
+}
+
+#[test]
+fn a_session_that_ends_before_its_socket_joins_hears_nothing() {
+    let visitor = Visitor::inside(Config::default());
+    let mut server = server(&visitor);
+    let client = open(&mut server, &visitor);
+    visitor.post("/admin/sign-out", &[]);
+    let refused = json!({"status": "error", "response": {"reason": "unauthorized"}});
+    assert_eq!(server.join(client, "admin:overview", json!({})), refused);
+}
+
+#[test]
+fn a_socket_without_a_session_is_refused() {
+    let visitor = Visitor::new(Config::default());
+    let mut server = server(&visitor);
+    let client = server.begin_connect(Serializer::V2, Credentials::default());
+    assert!(server.finish_connect(client).is_err());
+    // A router that is mounted without the hook gives nothing away either.
+    let mut open = TestServer::new(visitor.admin.router());
+    let client = open.connect();
+    let refused = json!({"status": "error", "response": {"reason": "unauthorized"}});
+    assert_eq!(open.join(client, "admin:overview", json!({})), refused);
 }

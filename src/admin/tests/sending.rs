@@ -71,7 +71,8 @@ fn what_is_wrong_stands_at_its_field_and_nothing_is_lost() {
     let wide = "\u{1F980}".repeat(1_500);
     let title = "x".repeat(121);
     let topic = "x".repeat(256);
-    let cases: [(&[(&str, &str)], &str, &str); 20] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
+    let cases: [Case<'_>; 20] = [
         (&[("body", " \r\n ")], "body", "Write what"),
         (&[("body", &long)], "body", "at most 2,000"),
         (&[("body", &wide)], "body", "4000 bytes"),
@@ -126,6 +127,8 @@ fn a_second_click_shows_what_came_of_the_first() {
 }
 
 #[test]
+// Threads are what this test is about.
+#[allow(clippy::disallowed_methods)]
 fn two_clicks_at_once_send_once() {
     let visitor = Visitor::inside(Config::default());
     let preview = text(&visitor.post("/admin/compose/preview", &letter(&[])));
