@@ -80,7 +80,7 @@ pub(super) fn change_password(visit: &Visit<'_>) -> Result<ServiceReply, Trouble
     visit.audit("password", name, "changed by its owner".to_owned())?;
     office.lockout.succeeded(name, visit.request.peer);
     let mut salt = [0; 16];
-    salt.copy_from_slice(&office.random()[..16]);
+    salt.copy_from_slice(&office.fresh_bytes()[..16]);
     let hash = password::hash(&new, salt);
     if !office.desk.records.set_staff_password(name, &hash, visit.at)? {
         return Err(Trouble::not_found());

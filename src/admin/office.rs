@@ -72,7 +72,7 @@ impl Office {
         secret((self.entropy)())
     }
 
-    pub(super) fn random(&self) -> [u8; 32] {
+    pub(super) fn fresh_bytes(&self) -> [u8; 32] {
         (self.entropy)()
     }
 
