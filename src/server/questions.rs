@@ -105,6 +105,7 @@ impl ServerHandle {
 }
 
 /// The id of a connection of one of the shards.
+#[cfg(any(feature = "api", test))]
 pub(super) fn name(shard: usize, id: ConnectionId) -> String {
     let bits = id.to_bits();
     format!("{shard}-{}-{}", bits & u64::from(u32::MAX), bits >> 32)

@@ -1,7 +1,9 @@
 //! The sockets of a shard, in places that are the endpoint's own.
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
+#[cfg(feature = "api")]
+use std::net::SocketAddr;
 
 use mio::net::TcpStream;
 
@@ -47,6 +49,7 @@ impl Streams {
     }
 
     /// Where the connection comes from, if the system still knows.
+    #[cfg(feature = "api")]
     pub(super) fn peer(&self, id: ConnectionId) -> Option<SocketAddr> {
         self.0.get(id.slot())?.as_ref()?.peer_addr().ok()
     }

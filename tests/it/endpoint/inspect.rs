@@ -160,7 +160,7 @@ fn a_walk_finds_everybody_once_whoever_comes_and_goes_meanwhile() {
             client
         };
         let clients: Vec<ClientId> = (0..100).map(|_| join(&mut server)).collect();
-        let stays = |number: usize| number % 3 != 0;
+        let stays = |number: usize| !number.is_multiple_of(3);
         let staying: BTreeSet<u64> = (0..100)
             .filter(|number| stays(*number))
             .map(|number| server.connection_id(clients[number]).to_bits())
