@@ -67,7 +67,7 @@ fn check_reach(sum: &Stats) {
         "posts",
     ]);
     never.extend(["answers_repeated", "handed_over", "body_timeouts"]);
-    // There is no API, and nothing that is published over it.
+    // There is no service, and nobody asks for receipts.
     never.extend(["calls", "calls_refused", "calls_timed_out", "receipts_given_up"]);
     // Nobody is asked who they are.
     let users = [
