@@ -11,6 +11,8 @@ mod endpoint;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod load;
 #[cfg(all(feature = "cli", target_os = "linux"))]
+mod load_api;
+#[cfg(all(feature = "cli", target_os = "linux"))]
 mod load_longpoll;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod load_users;

@@ -26,20 +26,20 @@ use serde_json::{Map, Value, json};
 use crate::support::members::{LOBBY, Pass, Transport};
 
 /// Clients on their way at a time, where they don't all come at once.
-const UNDER_WAY_MAX: usize = 256;
+pub(crate) const UNDER_WAY_MAX: usize = 256;
 /// Descriptors for the other tests that run in this process meanwhile.
 const RESERVED_DESCRIPTORS: usize = 300;
 
-const SECRET: &[u8] = b"mG7vT2qXw9sLrK4nZb8yHc3dJf6pAe5uRiOo1NtQxVzBkWgYlCjEhPaSdFuIvM0t";
+pub(crate) const SECRET: &[u8] = b"mG7vT2qXw9sLrK4nZb8yHc3dJf6pAe5uRiOo1NtQxVzBkWgYlCjEhPaSdFuIvM0t";
 
 /// Makes tokens as Guardian does.
-struct Mint {
+pub(crate) struct Mint {
     key: SigningKey,
     now: u64,
 }
 
 impl Mint {
-    fn hs512() -> Self {
+    pub(crate) fn hs512() -> Self {
         Self::new(SigningKey::hmac(Algorithm::HS512, SECRET, None).expect("the key is good"))
     }
 
@@ -71,12 +71,12 @@ impl Mint {
         Pass { token: self.token(&user, &Map::new()), user }
     }
 
-    fn passes(&self, count: usize) -> Vec<Pass> {
+    pub(crate) fn passes(&self, count: usize) -> Vec<Pass> {
         (0..count).map(|number| self.pass(number)).collect()
     }
 }
 
-fn on_web_sockets(passes: Vec<Pass>) -> impl ExactSizeIterator<Item = (Pass, Transport)> {
+pub(crate) fn on_web_sockets(passes: Vec<Pass>) -> impl ExactSizeIterator<Item = (Pass, Transport)> {
     passes.into_iter().map(|pass| (pass, Transport::WebSocket))
 }
 

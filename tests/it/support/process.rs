@@ -1,5 +1,6 @@
 //! The real program.
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -75,6 +76,8 @@ pub(crate) struct Hailer {
     log: Lines,
     /// Ends when the process does.
     stdout: Receiver<String>,
+    /// What it has said besides where it listens, as far as that was looked at.
+    said: RefCell<Vec<String>>,
 }
 
 impl Hailer {
@@ -112,7 +115,7 @@ impl Hailer {
             .split_once("http://")
             .and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok())
             .unwrap_or_else(|| panic!("no address in {line:?}"));
-        Self { child, address, log, stdout }
+        Self { child, address, log, stdout, said: RefCell::default() }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -121,6 +124,20 @@ impl Hailer {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What stands behind `prefix` on the line of its output that begins so, as soon as it is there.
+    pub(crate) fn said(&self, prefix: &str) -> String {
+        let mut said = self.said.borrow_mut();
+        loop {
+            if let Some(rest) = said.iter().find_map(|line| line.strip_prefix(prefix)) {
+                return rest.to_owned();
+            }
+            match self.stdout.recv_timeout(PATIENCE) {
+                Ok(line) => said.push(line),
+                Err(_) => panic!("no line with {prefix:?}: {said:?}"),
+            }
+        }
     }
 
     /// Everything that was logged so far.
