@@ -8,9 +8,9 @@ use serde_json::json;
 use super::users::{StoreOptions, columns, date, json_line, shown};
 use crate::auth::connect::Secret;
 use crate::auth::password;
-use crate::desk::{Actor, ActorKind, AuditEntry, StaffAccount, UnixMillis};
+use crate::desk::{Actor, ActorKind, AuditEntry, StaffAccount};
 use crate::server::store::{Store, Write};
-use crate::server::unix_time;
+use crate::server::unix_millis;
 
 /// Bytes of a name of the system's users that is taken over into the audit log.
 const USER_BYTES_MAX: usize = 64;
@@ -138,10 +138,6 @@ fn system_user() -> String {
     };
     let mut names = ["SUDO_USER", "LOGNAME", "USER"].into_iter().filter_map(|name| std::env::var(name).ok());
     names.find(good).unwrap_or_else(|| "command line".to_owned())
-}
-
-fn unix_millis() -> UnixMillis {
-    unix_time().saturating_mul(1000)
 }
 
 /// Asks for a password for the account, and hashes it.
