@@ -94,7 +94,6 @@ const REFUSALS: &[Row] = &[
     (&[("limit", "mailbox_bytes_max"), ("reason", "broadcast")], |stats| stats.broadcasts_refused),
     (&[("limit", "receipts_tracked_max"), ("reason", "receipts")], |stats| stats.receipts_given_up),
     (&[("limit", "sessions_per_address_max"), ("reason", "session")], |stats| stats.sessions_without_room),
-    (&[("limit", "receipts_tracked_max"), ("reason", "receipts")], |stats| stats.receipts_given_up),
     (&[("limit", "none"), ("reason", "accounts_unavailable")], |stats| stats.connects_unavailable),
     (&[("limit", "none"), ("reason", "application")], |stats| stats.connects_refused_otherwise),
     (&[("limit", "none"), ("reason", "bad_request")], |stats| stats.http_refused),
