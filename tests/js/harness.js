@@ -69,10 +69,11 @@ export class Inbox {
 const built = (path) => fileURLToPath(new URL(`../../target/debug/${path}`, import.meta.url));
 const given = (shards) => (shards === undefined ? [] : [`${shards}`]);
 const PROGRAMS = {
-  hailer: (address, { shards, limits = {} }, config) => [
+  hailer: (address, { shards, limits = {}, api = false }, config) => [
     process.env.HAILER_BIN ?? built("hailer"),
     [
       ...["serve", "--listen", address],
+      ...(api ? ["--api-listen", "127.0.0.1:0"] : []),
       ...(config === undefined ? [] : ["--config", config]),
       ...given(shards).flatMap((shards) => ["--shards", shards]),
       ...Object.entries(limits).flatMap(([name, value]) => ["--limit", `${name}=${value}`]),
@@ -110,6 +111,8 @@ export class Server {
   #child = null;
   #output = "";
   #folder;
+  /** Where its API is. */
+  api = null;
   /** The lines of its stderr. */
   log = new Inbox();
 
@@ -121,8 +124,8 @@ export class Server {
   }
 
   /**
-   * Options: the number of `shards`, for "hailer" its `limits` by name, and for "hailer" and "embedded" the text
-   * of the `config`uration and the texts of `files` beside it by their names.
+   * Options: the number of `shards`, for "hailer" its `limits` by name and whether it has an `api`, and for "hailer"
+   * and "embedded" the text of the `config`uration and the texts of `files` beside it by their names.
    */
   static async start(program, options = {}) {
     const server = new Server(program, options);
@@ -166,12 +169,16 @@ export class Server {
       stream.setEncoding("utf8").on("data", (text) => (this.#output += text));
     }
     createInterface(child.stderr).on("line", this.log.push);
-    const lines = createInterface(child.stdout);
+    const [lines, told] = [createInterface(child.stdout), new Inbox()];
+    lines.on("line", told.push);
     const ended = once(child, "close").then(([code]) => [`(ended with ${code})`]);
     const [line] = await deadline(Promise.race([once(lines, "line"), ended]), `${path} listens`);
     const match = /Listening on http:\/\/(127\.0\.0\.1:\d+)/.exec(line);
     assert.ok(match, `${path} says where it listens, not "${line}"\n${this.#output.slice(-4000)}`);
     this.address = match[1];
+    if (!this.#options.api) return;
+    const said = await told.take("the API listens", (line) => line.startsWith("API on "));
+    this.api = said.slice("API on ".length);
   }
 
   /** Says a line to the process. */
