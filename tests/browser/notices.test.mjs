@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { copyFile, mkdir, readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { after, before, describe, it } from "node:test";
+import { KEYS, call } from "../js/api.js";
 import { Server } from "../js/harness.js";
 import { guarded, mint } from "../js/tokens.js";
 import { expectLine, launch, lines, openTab as openTabOf, path, shows } from "./tabs.mjs";
@@ -15,13 +16,17 @@ const PHONE = { viewport: { width: 320, height: 560 }, isMobile: true, hasTouch:
 
 let browser;
 let server;
+/** The same with users, and an API for back ends. */
+let users;
 before(async () => {
   browser = await launch();
   server = await Server.start("embedded", { config: "" });
+  users = await Server.start("hailer", guarded({ api: true, rest: KEYS }));
 });
 after(async () => {
   await browser?.close();
   await server?.kill();
+  await users?.kill();
 });
 
 const openTab = (t, { hash = "", ...options } = {}) =>
@@ -321,19 +326,61 @@ it("the module works without a storage, and says what is new", async (t) => {
   assert.deepEqual(said, [true, false, true, 2, 1, false, 1, false, true, false]);
 });
 
+/** A tab of a user, with all that a back end can do. */
+const openTabOfUser = async (t, user) =>
+  openTabOf(t, browser, { url: `${users.url}/#token=${await mint(user)}` });
+
+/** Has a back end publish a notification: its id. */
+const send = async (target, payload, options) =>
+  (await call(users, "publish", { ...target, event: "new_msg", payload, ...options })).id;
+
 it("a notification to one user is shown to that user alone", async (t) => {
-  const own = await Server.startFor(t, "embedded", guarded());
-  const open = async (user) => openTabOf(t, browser, { url: `${own.url}/#token=${await mint(user)}` });
-  const [alice, bob] = [await open("alice"), await open("bob")];
-  own.tell('broadcast user:alice new_msg {"id":"1","title":"Your order","body":"is on its way","severity":"info"}');
-  own.tell('broadcast room:lobby new_msg {"body":"all have this"}');
+  const [alice, bob] = [await openTabOfUser(t, "alice"), await openTabOfUser(t, "bob")];
+  const id = await send({ user: "alice" }, { title: "Your order", body: "is on its way" }, { with_id: true });
+  await send({ topic: LOBBY }, { body: "all have this" });
   for (const tab of [alice, bob]) await expectLine(tab, "all have this");
   await shows(alice, "#banners .notice-title", /^Your order$/);
   assert.deepEqual(await banners(bob), []);
-  own.tell('broadcast user:alice retract {"id":"1"}');
-  own.tell('broadcast user:alice new_msg {"body":"and gone"}');
-  await expectLine(alice, "and gone");
-  assert.deepEqual(await banners(alice), []);
+  await call(users, "retract", { id });
+  await alice.locator("#banners .notice").waitFor({ state: "detached" });
+});
+
+it("what a back end publishes is shown on both transports, and later joiners get it until it is taken back", async (t) => {
+  const publish = (body) => send({ topic: LOBBY }, { body, severity: "critical" }, { expires_in: 600 });
+  const [alice, bob] = [await openTabOfUser(t, "alice"), await openTabOfUser(t, "bob")];
+  await bob.locator("#choice").selectOption("longpoll");
+  await shows(bob, "#transport", "Long-poll");
+
+  const ids = [];
+  for (const body of ["first", "withdrawn", "third"]) ids.push(await publish(body));
+  for (const tab of [alice, bob]) {
+    await shows(tab, "#banners .notice-body", /^third$/);
+    assert.deepEqual(await banners(tab), ["third", "withdrawn", "first"]);
+  }
+  await call(users, "retract", { id: ids[1] });
+  await alice.getByRole("button", { name: "Dismiss: first" }).click();
+  for (const tab of [alice, bob]) await tab.getByText("withdrawn").first().waitFor({ state: "detached" });
+  assert.deepEqual([await banners(alice), await banners(bob)], [["third"], ["third", "first"]]);
+
+  // Whoever was away, whoever comes for the first time, and whoever has begun anew.
+  const carol = await openTabOfUser(t, "carol");
+  await call(users, "disconnect", { user: "bob" });
+  await alice.reload();
+  ids.push(await publish("fourth"));
+  for (const [tab, expected] of [
+    [alice, ["fourth", "third"]],
+    [bob, ["fourth", "third", "first"]],
+    [carol, ["fourth", "third", "first"]],
+  ]) {
+    await shows(tab, "#banners .notice-body", /^fourth$/);
+    assert.deepEqual(await banners(tab), expected);
+    assert.deepEqual(await behindBell(tab), ["fourth", "third", "first"]);
+  }
+  for (const id of ids) await call(users, "retract", { id });
+  for (const tab of [alice, bob, carol]) {
+    await tab.waitForFunction(() => document.querySelector(".notice") === null);
+    await expectBell(tab, 0);
+  }
 });
 
 /** One of each severity, with all that a notification may have. */
