@@ -69,7 +69,7 @@ export class Inbox {
 const built = (path) => fileURLToPath(new URL(`../../target/debug/${path}`, import.meta.url));
 const given = (shards) => (shards === undefined ? [] : [`${shards}`]);
 const PROGRAMS = {
-  hailer: (address, { shards, limits = {}, api = false }, config) => [
+  hailer: (address, { shards, limits = {}, api = false, args = [] }, config) => [
     process.env.HAILER_BIN ?? built("hailer"),
     [
       ...["serve", "--listen", address],
@@ -77,6 +77,7 @@ const PROGRAMS = {
       ...(config === undefined ? [] : ["--config", config]),
       ...given(shards).flatMap((shards) => ["--shards", shards]),
       ...Object.entries(limits).flatMap(([name, value]) => ["--limit", `${name}=${value}`]),
+      ...args,
     ],
   ],
   customChannel: (address, { shards }) => [
@@ -115,6 +116,8 @@ export class Server {
   api = null;
   /** The lines of its stderr. */
   log = new Inbox();
+  /** The lines of its stdout. */
+  said = new Inbox();
 
   constructor(program, options) {
     this.#program = program;
@@ -124,8 +127,8 @@ export class Server {
   }
 
   /**
-   * Options: the number of `shards`, for "hailer" its `limits` by name and whether it has an `api`, and for "hailer"
-   * and "embedded" the text of the `config`uration and the texts of `files` beside it by their names.
+   * Options: the number of `shards`, for "hailer" its `limits` by name, whether it has an `api`, and further `args`, and
+   * for "hailer" and "embedded" the text of the `config`uration and the texts of `files` beside it by their names.
    */
   static async start(program, options = {}) {
     const server = new Server(program, options);
@@ -169,15 +172,15 @@ export class Server {
       stream.setEncoding("utf8").on("data", (text) => (this.#output += text));
     }
     createInterface(child.stderr).on("line", this.log.push);
-    const [lines, told] = [createInterface(child.stdout), new Inbox()];
-    lines.on("line", told.push);
+    const lines = createInterface(child.stdout);
+    lines.on("line", this.said.push);
     const ended = once(child, "close").then(([code]) => [`(ended with ${code})`]);
     const [line] = await deadline(Promise.race([once(lines, "line"), ended]), `${path} listens`);
     const match = /Listening on http:\/\/(127\.0\.0\.1:\d+)/.exec(line);
     assert.ok(match, `${path} says where it listens, not "${line}"\n${this.#output.slice(-4000)}`);
     this.address = match[1];
     if (!this.#options.api) return;
-    const said = await told.take("the API listens", (line) => line.startsWith("API on "));
+    const said = await this.said.take("the API listens", (line) => line.startsWith("API on "));
     this.api = said.slice("API on ".length);
   }
 
