@@ -193,6 +193,7 @@ fn delivery(visit: &Visit<'_>, message: &Message) -> Markup {
     let figure = |id: &str, label: &str, value: u64| html! { div { dt { (label) } dd id=(id) { (value) } } };
     html! {
         section #delivery data-message=[counted.is_some().then_some(&message.id)] data-done=(figures.done)
+            data-age=[message.sent_at.map(|sent| visit.at.saturating_sub(sent))]
             aria-labelledby="delivery-title" {
             h2 #delivery-title { "Delivery" }
             @if counted.is_some() {

@@ -65,9 +65,13 @@ const FIGURES = ["addressed", "written", "behind", "received", "gone"];
 const SPEAK_MS = 5_000;
 /** Points of the chart; beyond, every other one is left out. */
 const POINTS_MAX = 240;
+/** A message that was sent so lately is drawn from its beginning; of an older one, what came before is not known. */
+const FRESH_MS = 10_000;
 
 function follow(section) {
   const chart = new Chart(find("chart"));
+  const age = Number(section.dataset.age);
+  if (age < FRESH_MS) chart.add({ addressed: 0, written: 0, received: 0 }, -age);
   const [refresh, spoken] = [find("refresh"), find("spoken")];
   let last = null;
   let spokenAt = -Infinity;
@@ -113,9 +117,12 @@ class Chart {
   #points = [];
   #lines = {};
   #svg;
+  #place;
   #began = performance.now();
 
   constructor(place) {
+    this.#place = place;
+    place.hidden = true;
     const make = (name, attributes) => {
       const element = document.createElementNS("http://www.w3.org/2000/svg", name);
       for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
@@ -139,8 +146,11 @@ class Chart {
     place.append(this.#svg, legend);
   }
 
-  add(progress) {
-    this.#points.push({ at: performance.now() - this.#began, ...progress });
+  /** One more point, of this time or of `at` milliseconds from the chart's beginning. */
+  add(progress, at = performance.now() - this.#began) {
+    this.#points.push({ at, ...progress });
+    // One point is no line.
+    this.#place.hidden = this.#points.length < 2;
     if (this.#points.length > POINTS_MAX) this.#points = this.#points.filter((_, i) => i % 2 === 1);
     const [first, latest] = [this.#points[0], this.#points.at(-1)];
     const span = Math.max(1_000, latest.at - first.at);
