@@ -71,7 +71,7 @@ const FRESH_MS = 10_000;
 function follow(section) {
   const chart = new Chart(find("chart"));
   const age = Number(section.dataset.age);
-  if (age < FRESH_MS) chart.add({ addressed: 0, written: 0, received: 0 }, -age);
+  if (age < FRESH_MS) chart.add({ addressed: 0, written: 0, received: 0, behind: 0, gone: 0 }, -age);
   const [refresh, spoken] = [find("refresh"), find("spoken")];
   let last = null;
   let spokenAt = -Infinity;
@@ -118,6 +118,7 @@ class Chart {
   #lines = {};
   #svg;
   #place;
+  #time = document.createElement("span");
   #began = performance.now();
 
   constructor(place) {
@@ -143,6 +144,7 @@ class Chart {
       entry.textContent = label;
       legend.append(entry, " ");
     }
+    legend.append(this.#time);
     place.append(this.#svg, legend);
   }
 
@@ -153,7 +155,7 @@ class Chart {
     this.#place.hidden = this.#points.length < 2;
     if (this.#points.length > POINTS_MAX) this.#points = this.#points.filter((_, i) => i % 2 === 1);
     const [first, latest] = [this.#points[0], this.#points.at(-1)];
-    const span = Math.max(1_000, latest.at - first.at);
+    const span = Math.max(1, latest.at - first.at);
     const most = Math.max(1, ...this.#points.map(({ addressed }) => addressed));
     for (const [name, line] of Object.entries(this.#lines)) {
       const place = (point) => {
@@ -163,7 +165,8 @@ class Chart {
       };
       line.setAttribute("points", this.#points.map(place).join(" "));
     }
-    const seconds = Math.round(span / 1_000);
+    const seconds = number.format((span / 1_000).toFixed(1));
+    this.#time.textContent = `over ${seconds} s`;
     this.#svg.setAttribute("aria-label", `Chart of ${seconds} s: ${sentence(latest)}`);
   }
 }
