@@ -264,7 +264,7 @@ impl Endpoint {
         match &mut connection.state {
             State::Session(_) => {}
             State::Http(http) if http.connecting.is_some() || http.calling.is_some() => {
-                http.keep_alive = false
+                http.keep_alive = false;
             }
             // A client that has said all it wants to say may still read its answers.
             State::Http(_) | State::Finishing { .. } if waits => self.finish(id.slot, now),

@@ -73,7 +73,6 @@ impl<'a> Response<'a> {
     }
 
     /// The same with this body.
-    #[must_use]
     pub fn with_body(self, body: &'a [u8]) -> Self {
         Self { body, ..self }
     }

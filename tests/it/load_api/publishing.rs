@@ -92,20 +92,20 @@ fn body(number: u64) -> serde_json::Value {
 }
 
 /// Tells everybody something every now and then, from number `first` on, while `work` is done: how long it took to
-/// reach the listeners, each of whom gets all of it in order, and how long the work took.
+/// reach the listeners, each of whom gets all of it in order; the next number, and what the work has come to.
 fn time_deliveries<T>(
     api: SocketAddr,
     listeners: &mut Members,
     first: u64,
     work: impl FnOnce() -> T + Send,
-) -> (String, Duration, T)
+) -> (String, u64, T)
 where
     T: Send,
 {
     listeners.arrivals = Some(Vec::new());
     let (done, heard) = (AtomicBool::new(false), AtomicBool::new(false));
     let (done, heard) = (&done, &heard);
-    let (sent, lasted, worked) = std::thread::scope(|scope| {
+    let (sent, worked) = std::thread::scope(|scope| {
         let publisher = scope.spawn(move || {
             let mut caller = Caller::new(api, API_KEY);
             let mut sent = Vec::new();
@@ -120,21 +120,20 @@ where
             sent
         });
         let worker = scope.spawn(move || {
-            let began = Instant::now();
             let worked = work();
             done.store(true, Ordering::Release);
-            (began.elapsed(), worked)
+            worked
         });
         listeners.serve_until(heard, INTERVAL);
-        let (lasted, worked) = worker.join().expect("the work is done");
-        (publisher.join().expect("everything is taken"), lasted, worked)
+        let worked = worker.join().expect("the work is done");
+        (publisher.join().expect("everything is taken"), worked)
     });
     listeners.receive(Place::Lobby, first + sent.len() as u64 - 1, |_| true);
     let arrivals = listeners.arrivals.take().unwrap_or_default();
     let taken = arrivals
         .iter()
         .map(|(number, time)| *time - sent[usize::try_from(number - first).expect("it was sent")]);
-    (percentiles(taken.collect()), lasted, worked)
+    (percentiles(taken.collect()), first + sent.len() as u64, worked)
 }
 
 /// Waits until the time of step number `step`, if there is a pace.
@@ -197,15 +196,14 @@ fn batches_to_users_topics_reach_each_of_them_and_hold_up_nobody() {
     let mut members = Members::new(hailer.address(), &[Place::Own]);
     members.join(on_web_sockets(passes.clone()), UNDER_WAY_MAX);
 
-    let (quiet, ..) = time_deliveries(api, &mut listeners, 0, || ());
+    let (quiet, mut next, ()) = time_deliveries(api, &mut listeners, 0, || ());
     println!("while it is quiet, a broadcast to {LISTENERS}: {quiet}");
-    let mut first_broadcast = 1_000;
     for (name, pace) in [("10,000 a second", Some(Duration::from_millis(100))), ("as fast as it goes", None)]
     {
         let first = if pace.is_some() { 0 } else { ROUNDS };
         let before = hailer.cpu_time();
         let members = &mut members;
-        let (busy, _, published) = time_deliveries(api, &mut listeners, first_broadcast, || {
+        let (busy, after, published) = time_deliveries(api, &mut listeners, next, || {
             tell_in_batches(api, members, &passes, first, pace)
         });
         let messages = passes.len() * usize::try_from(ROUNDS).expect("it is small");
@@ -216,7 +214,7 @@ fn batches_to_users_topics_reach_each_of_them_and_hold_up_nobody() {
         );
         println!("  CPU of the server for each, all told: {each:.2?}");
         println!("  a broadcast to {LISTENERS}: {busy}");
-        first_broadcast += 100_000;
+        next = after;
     }
 }
 
@@ -252,13 +250,13 @@ fn single_calls_hold_up_nobody() {
         let users = Mint::hs512().passes(100);
         let mut listeners = Members::new(hailer.address(), &[Place::Lobby]);
         listeners.join(on_web_sockets(Mint::hs512().passes(LISTENERS)), UNDER_WAY_MAX);
-        let (quiet, ..) = time_deliveries(api, &mut listeners, 0, || ());
+        let (quiet, mut next, ()) = time_deliveries(api, &mut listeners, 0, || ());
         println!("{level}, while it is quiet, a broadcast to {LISTENERS}: {quiet}");
-        let mut first = 1_000;
         let pace = Duration::from_millis(1) * u32::try_from(CALLERS).expect("it is small");
         for (name, pace) in [("1,000 a second", Some(pace)), ("as fast as it goes", None)] {
             let before = hailer.cpu_time();
-            let (busy, _, called) = time_deliveries(api, &mut listeners, first, || call(api, &users, pace));
+            let (busy, after, called) =
+                time_deliveries(api, &mut listeners, next, || call(api, &users, pace));
             let calls = CALLERS * CALLS;
             let each = (hailer.cpu_time() - before) / u32::try_from(calls).expect("it is small");
             println!(
@@ -266,7 +264,7 @@ fn single_calls_hold_up_nobody() {
                 per_second(calls, called)
             );
             println!("  a broadcast to {LISTENERS}: {busy}");
-            first += 100_000;
+            next = after;
         }
     }
 }
