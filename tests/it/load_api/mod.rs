@@ -3,6 +3,7 @@
 //! `HAILER_CLIENTS` sets how many there are; without it each file says. The figures of a release build are printed by
 //! `cargo test --release --test it load_api -- --nocapture --test-threads 1`
 
+mod durability;
 mod publishing;
 mod receipts;
 
@@ -24,6 +25,11 @@ impl Caller {
     }
 
     fn post(&mut self, path: &str, body: &str) -> Value {
+        self.send(path, body);
+        self.answer()
+    }
+
+    fn send(&mut self, path: &str, body: &str) {
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n",
@@ -31,7 +37,13 @@ impl Caller {
             body.len()
         );
         self.peer.send(&[head.as_bytes(), body.as_bytes()].concat());
-        self.answer()
+    }
+
+    /// The status and the answer of a call that may be refused.
+    fn try_post(&mut self, path: &str, body: &str) -> (u16, Value) {
+        self.send(path, body);
+        let response = self.peer.response();
+        (response.status, serde_json::from_str(&response.body).expect("the answer is JSON"))
     }
 
     fn get(&mut self, path: &str) -> Value {

@@ -24,15 +24,15 @@ const ROUNDS: u64 = if cfg!(debug_assertions) { 2 } else { 10 };
 /// Connections that make single calls at a time, and the calls that each makes.
 const CALLERS: usize = 4;
 const CALLS: usize = if cfg!(debug_assertions) { 250 } else { 2_500 };
-const API_KEY: &str = "hlr_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
+pub(super) const API_KEY: &str = "hlr_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
 const BROADCASTS: u64 = 40;
 const INTERVAL: Duration = Duration::from_millis(25);
 
 /// A folder with a configuration, removed with it.
-struct Folder(PathBuf);
+pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    fn new(name: &str, further: &str) -> Self {
+    pub(super) fn new(name: &str, further: &str) -> Self {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).expect("a folder can be made");
         let hash = Key::show_hash(&Key::hash_of(&Secret::new(API_KEY)));
@@ -61,7 +61,11 @@ impl Folder {
         Self(path)
     }
 
-    fn start(&self) -> Hailer {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn start(&self) -> Hailer {
         let config = self.0.join("hailer.toml");
         Hailer::start(&[
             "--config",
