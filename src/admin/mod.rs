@@ -26,8 +26,6 @@ mod places;
 mod rate;
 mod session;
 mod sign_in;
-#[cfg(test)]
-mod tests;
 mod welcome;
 
 use std::fmt;

@@ -5,6 +5,8 @@
 
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod accounts;
+#[cfg(feature = "api")]
+mod admin;
 mod board;
 mod corpus;
 mod endpoint;

@@ -7,18 +7,18 @@ use std::sync::{Arc, Mutex};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::admin::{Admin, Config};
-use crate::auth::connect::Secret;
-use crate::auth::password;
-use crate::desk::{
+use hailer::admin::{Admin, Config};
+use hailer::auth::connect::Secret;
+use hailer::auth::password;
+use hailer::desk::{
     Actor, AuditEntry, AuditQuery, ConnectionPage, ConnectionQuery, ConnectionView, Desk, DeskError,
     Disconnect, Disconnected, ErrorCode, Inspection, Message, MessagePage, MessageQuery, MessageState,
     Progress, Publish, PublishReply, Published, Publishing, RawValueText, Readiness, Records, StaffAccount,
     Target, TokenCheck, TopicPage, TopicQuery, UnixMillis, UserView,
 };
-use crate::http::{Method, Status};
-use crate::service::{Service, ServiceReply, ServiceRequest};
-use crate::stats::Stats;
+use hailer::http::{Method, Status};
+use hailer::service::{Service, ServiceReply, ServiceRequest};
+use hailer::stats::Stats;
 
 /// When the tests begin.
 pub(super) const NOON: UnixMillis = 1_795_406_400_000;

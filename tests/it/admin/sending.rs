@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::fake::{NOON, Visitor, borrowed, field, header, hidden_fields, letter, message, text};
-use crate::admin::Config;
-use crate::desk::{Durability, MessageState, Target};
-use crate::http::Status;
+use hailer::admin::Config;
+use hailer::desk::{Durability, MessageState, Target};
+use hailer::http::Status;
 
 #[test]
 fn a_message_goes_from_the_form_by_the_preview_to_its_page() {
@@ -127,8 +127,6 @@ fn a_second_click_shows_what_came_of_the_first() {
 }
 
 #[test]
-// Threads are what this test is about.
-#[allow(clippy::disallowed_methods)]
 fn two_clicks_at_once_send_once() {
     let visitor = Visitor::inside(Config::default());
     let preview = text(&visitor.post("/admin/compose/preview", &letter(&[])));

@@ -1,9 +1,9 @@
 //! What the pages show.
 
 use super::fake::{NOON, Visitor, header, letter, message, text};
-use crate::admin::Config;
-use crate::desk::{ConnectionView, Disconnect, DisconnectWho, MessageState, Progress};
-use crate::http::Status;
+use hailer::admin::Config;
+use hailer::desk::{ConnectionView, Disconnect, DisconnectWho, MessageState, Progress};
+use hailer::http::Status;
 
 /// What must never become markup, in an attribute or a text.
 const MARKUP: &str = r#"'"><script>alert(1)</script><img/src=x/onerror=alert(1)>&lt;"#;

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 
 use super::fake::{NOON, Visitor};
-use crate::admin::Config;
-use crate::auth::Identity;
-use crate::auth::connect::{Answer, ConnectRequest, Refusal, Secret, Transport, Verdict};
-use crate::desk::Progress;
-use crate::endpoint::{self, Admission};
-use crate::phoenix::Serializer;
-use crate::testing::{ClientId, Credentials, TestServer};
+use hailer::admin::Config;
+use hailer::auth::Identity;
+use hailer::auth::connect::{Answer, ConnectRequest, Refusal, Secret, Transport, Verdict};
+use hailer::desk::Progress;
+use hailer::endpoint::{self, Admission};
+use hailer::phoenix::Serializer;
+use hailer::testing::{ClientId, Credentials, TestServer};
 
 fn connect_with(visitor: &Visitor, cookie: Option<&str>, renewal: bool, at: u64) -> Verdict {
     let told = Arc::new(Mutex::new(None));

@@ -4,11 +4,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::fake::{NOON, PASSWORD, Visitor, browser_headers, cookie_of, field, header, text};
-use crate::admin::Config;
-use crate::auth::connect::Secret;
-use crate::auth::password;
-use crate::desk::Records;
-use crate::http::{Method, Status};
+use hailer::admin::Config;
+use hailer::auth::connect::Secret;
+use hailer::auth::password;
+use hailer::desk::Records;
+use hailer::http::{Method, Status};
 
 const MINUTE: u64 = 60_000;
 

@@ -1,5 +1,0 @@
-mod doors;
-mod fake;
-mod live;
-mod pages;
-mod sending;

@@ -1,0 +1,7 @@
+//! The back office over a desk in memory, by what visitors and attackers send.
+
+mod doors;
+mod fake;
+mod live;
+mod pages;
+mod sending;
