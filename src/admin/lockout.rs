@@ -236,7 +236,7 @@ mod tests {
         for _ in 0..5 {
             table.count(account_key("ada"), 0);
         }
-        for n in 0..ENTRIES_MAX * 2 {
+        for n in 0..ENTRIES_MAX + 200 {
             table.count(account_key(&n.to_string()), 1);
         }
         assert_eq!(table.entries.len(), ENTRIES_MAX);
