@@ -231,12 +231,6 @@ fn api(settings: &Settings, warn: &mut dyn FnMut(&str, &str)) {
                            scopes and topics that it needs";
             warn(&format!("api.keys[{at}].scopes"), message);
         }
-        if !key.topics.is_empty() && !key.scopes.contains(&KeyScope::Publish) {
-            warn(
-                &format!("api.keys[{at}].topics"),
-                "topics bound what is published, and this key may not publish",
-            );
-        }
     }
     if admin.session_idle > admin.session_lifetime {
         warn("admin.session_idle", "a session ends with session_lifetime all the same, which is less");

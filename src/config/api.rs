@@ -53,8 +53,8 @@ table! {
         hash: KeyHash = KeyHash::default(), like "\"sha256:50e04c4588ddb286a67eb33266486b9d14e71ea4a86ea99e34b4357fca880820\"";
         /// What may be done with it: "publish", "disconnect" and "read" (who is connected, what was sent).
         scopes: Vec<KeyScope> = Vec::new(), like "[\"publish\", \"read\"]";
-        /// The topics that may be published to: names, prefixes with * at their ends, or names with {sub} in the place
-        /// of a user's id. Without it all topics.
+        /// The topics that the key is for: names, prefixes with * at their ends, or names with {sub} in the place of a
+        /// user's id. Without it all topics.
         topics: Vec<TopicPattern> = Vec::new(), like "[\"room:*\"]";
     }
     besides {}
@@ -81,6 +81,32 @@ table! {
         sends_per_minute_max: u32 = 30;
     }
     besides {}
+}
+
+impl ApiKey {
+    /// The lines of the configuration for a key.
+    ///
+    /// # Errors
+    /// What is wrong with the name.
+    pub fn lines(
+        name: &str,
+        hash: KeyHash,
+        scopes: Vec<KeyScope>,
+        topics: Vec<TopicPattern>,
+    ) -> Result<String, &'static str> {
+        if let Some(fault) = key_name_fault(name) {
+            return Err(fault);
+        }
+        let key = Self { name: name.to_owned(), hash, scopes, topics };
+        let set = key.rows().into_iter().filter_map(|row| Some(format!("{} = {}\n", row.key, row.value?)));
+        Ok(format!("[[api.keys]]\n{}", set.collect::<String>()))
+    }
+}
+
+/// Why a text can't be what a key is called, if it can't: it stands in records beside everything that is done.
+pub(super) fn key_name_fault(name: &str) -> Option<&'static str> {
+    let is_name = !name.is_empty() && name.len() <= 64 && !name.chars().any(char::is_control);
+    (!is_name).then_some("expected a name of at most 64 bytes, without control characters")
 }
 
 /// Where the API listens, if it does.

@@ -6,6 +6,7 @@ mod tests;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::api::key_name_fault;
 use super::load::Loader;
 use super::settings::is_host;
 use super::topics::{SUB, Shape, TopicRule};
@@ -16,8 +17,6 @@ use crate::limits::Limits;
 
 /// The most that clocks may differ; beyond it a clock is wrong.
 const DRIFT_MAX: Duration = Duration::from_secs(60);
-/// What stands in records beside everything that is done with a key.
-const KEY_NAME_BYTES_MAX: usize = 64;
 
 /// Looks for contradictions in settings that are sound one by one.
 pub(super) fn check(loader: &mut Loader) {
@@ -230,13 +229,8 @@ fn api(loader: &mut Loader) {
     }
     for (at, key) in api.keys.iter().enumerate() {
         let place = |name: &str| format!("api.keys[{at}].{name}");
-        if key.name.is_empty()
-            || key.name.len() > KEY_NAME_BYTES_MAX
-            || key.name.chars().any(char::is_control)
-        {
-            let message =
-                format!("expected a name of at most {KEY_NAME_BYTES_MAX} bytes, without control characters");
-            loader.problem_at(&place("name"), message);
+        if let Some(fault) = key_name_fault(&key.name) {
+            loader.problem_at(&place("name"), fault);
         }
         let earlier = &api.keys[..at];
         if earlier.iter().any(|other| other.name == key.name) {
