@@ -6,8 +6,14 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::api_key::ApiKeyCommand;
+use super::connections::Connections;
 use super::deny::Deny;
+use super::disconnect::Disconnect;
+use super::publish::Publish;
 use super::staff::Staff;
+use super::top::Top;
+use super::topics::Topics;
 use super::users::Users;
 use crate::auth::token::Algorithm;
 use crate::channel::{SlowReader, TopicPattern};
@@ -26,6 +32,9 @@ Examples:
   hailer serve --limit message_bytes_max=1MiB --limit frame_bytes_max=1MiB
   hailer token --config hailer.toml --sub alice --ttl 1h --claim staff=true
   hailer check-config --config hailer.toml
+  hailer api-key orders --scope publish    a key of the HTTP API
+  hailer publish room:lobby 'maintenance in 5 minutes'
+  hailer top                               what the server does, live
   hailer limits                            every limit with its default";
 
 /// A live-notification server that speaks the Phoenix Channels protocol.
@@ -58,6 +67,18 @@ pub(super) enum Command {
     /// Denies tokens, and lists what is denied
     #[command(subcommand)]
     Deny(Deny),
+    /// Publishes a message, through the API of a running server
+    Publish(Publish),
+    /// Closes the sockets of a user, through the API of a running server
+    Disconnect(Disconnect),
+    /// Lists who is connected to a running server
+    Connections(Connections),
+    /// Lists the topics of a running server, with their numbers of subscribers
+    Topics(Topics),
+    /// Shows what a running server does, each second
+    Top(Top),
+    /// Makes a key of the API
+    ApiKey(ApiKeyCommand),
     /// Lists every limit with its default
     Limits,
     /// Prints the version
@@ -204,7 +225,7 @@ fn parse_api_listen(text: &str) -> Result<ApiListen, String> {
     if text == "off" { Ok(ApiListen::Off) } else { parse_address(text).map(ApiListen::At) }
 }
 
-fn parse_timeout(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_timeout(text: &str) -> Result<Duration, String> {
     Duration::parse(text)
         .filter(|time| *time >= Duration::from_secs(1))
         .ok_or_else(|| "give a time of at least a second, for example 60s or 2m".to_owned())

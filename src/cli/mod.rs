@@ -4,13 +4,20 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod api_key;
 mod args;
 mod check;
+mod client;
+mod connections;
 mod deny;
+mod disconnect;
 mod init;
+mod publish;
 mod serve;
 mod staff;
 mod token;
+mod top;
+mod topics;
 mod users;
 
 use std::fmt;
@@ -65,6 +72,12 @@ pub fn run() -> ExitCode {
         Some(Command::Users(users)) => users::run(users).map_err(Failure::from),
         Some(Command::Staff(staff)) => staff::run(staff).map_err(Failure::from),
         Some(Command::Deny(deny)) => deny::run(deny).map_err(Failure::from),
+        Some(Command::Publish(publish)) => publish::run(&publish),
+        Some(Command::Disconnect(disconnect)) => disconnect::run(&disconnect),
+        Some(Command::Connections(connections)) => connections::run(&connections),
+        Some(Command::Topics(topics)) => topics::run(&topics),
+        Some(Command::Top(top)) => top::run(&top),
+        Some(Command::ApiKey(command)) => api_key::run(command),
         Some(Command::Version) => {
             print(&format!("hailer {}\n", env!("CARGO_PKG_VERSION"))).map_err(Failure::from)
         }

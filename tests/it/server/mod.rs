@@ -1,5 +1,7 @@
 //! The real program on real sockets, as its peers see it.
 
+mod api_cli;
+mod api_keys;
 mod budgets;
 mod closing;
 mod config;

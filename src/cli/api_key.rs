@@ -1,0 +1,112 @@
+//! `hailer api-key`
+
+use std::io::{Read, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::{Args, ValueEnum};
+use sha2::{Digest, Sha256};
+
+use super::{Failure, client};
+use crate::auth::connect::Secret;
+use crate::channel::TopicPattern;
+use crate::config::{API_KEY_PREFIX, API_KEY_VARIABLE, ApiKey, KeyHash, KeyScope};
+
+/// What nobody can guess, whatever is tried.
+const KEY_BYTES: usize = 32;
+/// A key of somebody's own is hashed once, so it has to be as hard to guess as one of ours. This is the length of one
+/// without its prefix.
+const OWN_KEY_CHARACTERS_MIN: usize = 43;
+const STDIN_BYTES_MAX: u64 = 4096;
+
+const EXAMPLES: &str = "\
+The key is written to stdout, and the lines for the server's configuration to stderr.
+
+Examples:
+  hailer api-key orders --scope publish --topic 'room:*' --topic 'user:{sub}'
+  hailer api-key monitoring --scope read
+  hailer api-key --hash < key.txt          the hash of a key that is there already";
+
+/// A key for a program.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct ApiKeyCommand {
+    /// What the key is called, in the record of what was done with it
+    #[arg(required_unless_present = "hash")]
+    name: Option<String>,
+    /// What may be done with it; repeatable [default: publish]
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<Scope>,
+    /// A topic that it is for: a name, a prefix with * at its end, or a name with {sub} for a user's id;
+    /// repeatable [default: all]
+    #[arg(long = "topic", value_name = "PATTERN")]
+    topics: Vec<TopicPattern>,
+    /// Reads a key from stdin and prints its hash
+    #[arg(long, conflicts_with_all = ["name", "scopes", "topics"])]
+    hash: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scope {
+    /// Publish, retract and cancel messages
+    Publish,
+    /// Close sockets
+    Disconnect,
+    /// See who is connected and what was sent
+    Read,
+}
+
+pub(super) fn run(command: ApiKeyCommand) -> Result<(), Failure> {
+    let Some(name) = command.name.filter(|_| !command.hash) else {
+        return Ok(super::print(&format!("{}\n", hash(&read_key()?)))?);
+    };
+    let mut bytes = [0; KEY_BYTES];
+    getrandom::fill(&mut bytes).map_err(|error| format!("the system gives no random bytes: {error}"))?;
+    let key = Secret::new(format!("{API_KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)));
+    let mut scopes: Vec<KeyScope> = Vec::new();
+    for scope in command.scopes {
+        let scope = match scope {
+            Scope::Publish => KeyScope::Publish,
+            Scope::Disconnect => KeyScope::Disconnect,
+            Scope::Read => KeyScope::Read,
+        };
+        if !scopes.contains(&scope) {
+            scopes.push(scope);
+        }
+    }
+    if scopes.is_empty() {
+        scopes.push(KeyScope::Publish);
+    }
+    let lines = ApiKey::lines(&name, hash(&key), scopes, command.topics)
+        .map_err(|error| Failure { message: format!("NAME: {error}"), usage: true })?;
+    // The key alone, so that it can be written to a file.
+    super::print(&format!("{}\n", key.expose()))?;
+    // There is nowhere left to say that stderr is closed.
+    let _ = write!(
+        std::io::stderr(),
+        "\n# The line above is the key: it is shown this once, and kept nowhere. Programs send it as \"Authorization:\n\
+         # Bearer\", and commands take it from {API_KEY_VARIABLE} or --key-file. These lines, for the server's\n\
+         # configuration, hold its hash alone:\n\n{lines}"
+    );
+    Ok(())
+}
+
+/// The hash that the configuration has of a key.
+fn hash(key: &Secret) -> KeyHash {
+    KeyHash(Sha256::digest(key.expose().as_bytes()).into())
+}
+
+fn read_key() -> Result<Secret, String> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(STDIN_BYTES_MAX).read_to_end(&mut bytes);
+    read.map_err(|error| format!("can't read stdin: {error}"))?;
+    let text = std::str::from_utf8(&bytes).ok().map(str::trim);
+    let key = text.and_then(client::key).ok_or("expected one key on stdin, of visible ASCII characters")?;
+    if key.expose().len() < OWN_KEY_CHARACTERS_MIN {
+        return Err(format!(
+            "a key of less than {OWN_KEY_CHARACTERS_MIN} characters could be guessed from its hash: `hailer api-key NAME` \
+             makes one"
+        ));
+    }
+    Ok(key)
+}
