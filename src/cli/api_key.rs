@@ -5,9 +5,9 @@ use std::io::{Read, Write};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, ValueEnum};
-use sha2::{Digest, Sha256};
 
 use super::{Failure, client};
+use crate::api::Key;
 use crate::auth::connect::Secret;
 use crate::channel::TopicPattern;
 use crate::config::{API_KEY_PREFIX, API_KEY_VARIABLE, ApiKey, KeyHash, KeyScope};
@@ -93,7 +93,7 @@ pub(super) fn run(command: ApiKeyCommand) -> Result<(), Failure> {
 
 /// The hash that the configuration has of a key.
 fn hash(key: &Secret) -> KeyHash {
-    KeyHash(Sha256::digest(key.expose().as_bytes()).into())
+    KeyHash(Key::hash_of(key))
 }
 
 fn read_key() -> Result<Secret, String> {

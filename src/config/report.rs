@@ -49,7 +49,11 @@ pub(super) fn report(loaded: &Loaded) -> String {
     }
     table("[api]".to_owned(), "api", settings.api.rows());
     if settings.api.keys.is_empty() {
-        let header = "# [[api.keys]] is not configured: nobody may use the API";
+        let header = if settings.is_demo() {
+            "# [[api.keys]] is not configured: each run of the open demo has a key of its own, which it prints"
+        } else {
+            "# [[api.keys]] is not configured: nobody may use the API"
+        };
         table(header.to_owned(), "", Vec::new());
     }
     for (at, key) in settings.api.keys.iter().enumerate() {

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, hailer};
+use crate::support::{Client, Hailer, PATIENCE, hailer};
 
 const KEY: &str = "hlr_M4rkedKey-0123456789abcdefghijklmnopqrstuvw";
 
@@ -568,4 +568,78 @@ fn top_leaves_the_terminal_as_it_was() {
             assert!(status.expect("kill runs").success());
         });
     }
+}
+
+#[test]
+fn the_commands_and_a_running_server_understand_each_other() {
+    let mut server = Hailer::start(&["--shards", "2", "--topic", "room:*", "--api-listen", "127.0.0.1:0"]);
+    let url = server.said("API on ");
+    let key = server.said("API key of this run: ");
+    let run = |args: &[&str]| {
+        let mut command = hailer(args);
+        command.env("HAILER_API", &url).env("HAILER_API_KEY", &key);
+        Said::of(&command.output().expect("the program starts"))
+    };
+    let mut clients: Vec<Client> = (0..3).map(|_| Client::joined(server.address(), "room:lobby")).collect();
+    let mut other = Client::joined(server.address(), "room:other");
+
+    let stdout = run(&["publish", "room:lobby", "hello", "--title", "t", "--severity", "info"]).well();
+    assert!(stdout.starts_with("sent to 3 subscribers of room:lobby (id "), "{stdout}");
+    assert!(stdout.ends_with(", durability memory)\n"), "{stdout}");
+    for client in &mut clients {
+        assert_eq!(client.body(), "hello");
+    }
+    let at = (super::users::unix_time() + 3600).to_string();
+    let stdout = run(&["publish", "room:lobby", "later", "--at", &at, "--json"]).well();
+    assert_eq!(serde_json::from_str::<Value>(&stdout).expect("JSON")["state"], "scheduled");
+    let kept = [
+        "publish",
+        "room:lobby",
+        "x",
+        "--expires-in",
+        "1h",
+        "--receipts",
+        "--idempotency-key",
+        "k",
+        "--json",
+    ];
+    assert_eq!(run(&kept).well(), run(&kept).well());
+
+    let stdout = run(&["topics"]).well();
+    let table = "\
+TOPIC       SUBSCRIBERS  WEBSOCKET  LONGPOLL  BEHIND
+room:lobby  3            3          0         0
+room:other  1            1          0         0
+2 listed of 2
+";
+    assert_eq!(stdout, table);
+    let stdout = run(&["connections", "--all"]).well();
+    assert!(stdout.ends_with("4 listed, 4 open in all\n"), "{stdout}");
+    for order in ["oldest", "slowest"] {
+        let args =
+            ["connections", "--topic", "room:other", "--transport", "websocket", "--order", order, "--json"];
+        let stdout = run(&args).well();
+        assert_eq!(stdout.lines().count(), 1, "{stdout}");
+    }
+    let stdout = run(&["connections", "--topic", "room:other", "--json"]).well();
+    let view: Value = serde_json::from_str(&stdout).expect("JSON");
+    let id = view["id"].as_str().expect("a text");
+    let stdout = run(&["disconnect", "--connection", id, "--stay-away"]).well();
+    assert_eq!(stdout, format!("closed 1 socket called {id}\n"));
+    assert_eq!(other.closed().map(|(code, _)| code), Some(1000));
+
+    let stdout = run(&["top", "--once", "--interval", "100ms"]).well();
+    for expected in ["WebSockets", "on long-poll", "topics", "room:lobby", "messages/s out"] {
+        assert!(stdout.contains(expected), "{expected}: {stdout}");
+    }
+    let stderr = run(&["publish", "room:lobby", "b", "--event", "phx_reply"]).badly(1);
+    assert!(stderr.starts_with("hailer: ") && stderr.trim_end().ends_with(')'), "{stderr}");
+    let stderr =
+        run(&["publish", "room:lobby", "b", "--api", &format!("http://{}", server.address())]).badly(1);
+    assert!(stderr.contains("is not the API of this version of Hailer"), "{stderr}");
+    let mut command = hailer(&["topics"]);
+    command.env("HAILER_API", &url).env("HAILER_API_KEY", KEY);
+    let stderr = Said::of(&command.output().expect("the program starts")).badly(1);
+    assert!(stderr.contains("does not know the key"), "{stderr}");
+    server.stop();
 }
