@@ -114,10 +114,18 @@ impl Api {
                 let message = "Send the token in the header X-Hailer-Token, once.";
                 return Err(ApiError::invalid(TOKEN_HEADER, message));
             };
+            if token.is_empty() || token.bytes().any(|byte| !byte.is_ascii_graphic()) {
+                let message = "The header X-Hailer-Token holds no token: visible ASCII without spaces.";
+                return Err(ApiError::invalid(TOKEN_HEADER, message));
+            }
             Secret::new(token)
         } else {
             let object = body::object(&call.request.body, &["token"])?;
-            Secret::new(object.text("token")?.ok_or_else(|| object.missing("token"))?)
+            let token = object.text("token")?.ok_or_else(|| object.missing("token"))?;
+            if token.is_empty() {
+                return Err(object.wrong("token", "must not be empty"));
+            }
+            Secret::new(token)
         };
         Ok(json(Status::Ok, &self.desk.inspection.check_token(&token)))
     }

@@ -235,6 +235,10 @@ fn idempotency_key(
         None => None,
     };
     for (_, value) in request.headers.iter().filter(|(name, _)| name == "idempotency-key") {
+        if value.bytes().any(|byte| !byte.is_ascii_graphic()) {
+            let message = "An idempotency key in the header is of visible ASCII without spaces.";
+            return Err(ApiError::invalid(IDEMPOTENCY_KEY, message));
+        }
         match &found {
             Some(other) if other != value => {
                 let message = "The request has two different idempotency keys: send one.";

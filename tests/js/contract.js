@@ -59,7 +59,7 @@ function check({ path, method, operation }, { status, headers, text, body }) {
   }
   const types = Object.keys(answer.content ?? {});
   const type = headers.get("content-type")?.split(";")[0];
-  assert.deepEqual(type ? [type] : [], types, `the type of ${name}`);
+  assert.ok(type ? types.includes(type) : types.length === 0, `the type of ${name}: ${type}`);
   if (type === "application/json") {
     const schema = `${place}${pointer("content", type, "schema")}`;
     assert.deepEqual(objections(schema, body), [], `${name}: ${text}`);

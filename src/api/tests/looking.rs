@@ -119,12 +119,13 @@ fn a_token_is_checked_from_body_or_header() {
     let good = serde_json::json!({ "valid": true, "user": "42", "expires_at": 7 });
     assert_eq!(body_of(&get(&[("x-hailer-token", "good")])), good);
     assert_eq!(body_of(&get(&[("x-hailer-token", "old")]))["reason"], "token expired");
-    for headers in [&[][..], &[("x-hailer-token", "good"), ("x-hailer-token", "old")]] {
+    let twice = &[("x-hailer-token", "good"), ("x-hailer-token", "old")];
+    for headers in [&[][..], twice, &[("x-hailer-token", "")], &[("x-hailer-token", "a b")]] {
         bench.check_refused(&get(headers), Code::InvalidRequest, Some("x-hailer-token"));
     }
     let post = |body: &str| bench.post_as(READER, "/api/v1/token/check", body);
     assert_eq!(body_of(&post(r#"{"token":"good"}"#)), good);
-    for body in ["{}", r#"{"token":7}"#] {
+    for body in ["{}", r#"{"token":7}"#, r#"{"token":""}"#] {
         bench.check_refused(&post(body), Code::InvalidRequest, Some("token"));
     }
 }

@@ -250,6 +250,8 @@ fn an_idempotency_key_is_taken_from_body_or_header() {
     check(Some("a"), &["b"], Err(Code::InvalidRequest));
     check(None, &["a", "b"], Err(Code::InvalidRequest));
     check(None, &[""], Err(Code::InvalidRequest));
+    check(None, &["a b"], Err(Code::InvalidRequest));
+    check(None, &["é"], Err(Code::InvalidRequest));
     check(None, &[&long], Err(Code::InvalidRequest));
 }
 
