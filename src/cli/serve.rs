@@ -112,7 +112,8 @@ fn cannot_start(address: SocketAddr, flag: &str, error: &std::io::Error) -> Stri
             "can't listen on {address}: another program does already. Stop it, or choose another port, for \
              example with --{flag} {}:{}",
             address.ip(),
-            address.port().checked_add(1).unwrap_or(4000)
+            // The next one is often that of the other listener.
+            address.port().checked_add(2).unwrap_or(4000)
         ),
         ErrorKind::PermissionDenied => format!(
             "can't listen on {address}: not permitted. Ports below 1024 are for root; choose a higher one with \
