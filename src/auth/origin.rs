@@ -7,8 +7,9 @@
 //! An origin is compared by scheme, host and port, and nothing else: no text is searched in another one.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// A name that is longer is none (RFC 1035), and an origin is hardly more than a name.
 const ORIGIN_BYTES_MAX: usize = 255;
@@ -31,6 +32,9 @@ pub enum OriginPolicy {
     Host(HostName),
     /// Those that the request goes to: its own scheme, host and port (Phoenix: `:conn`).
     Conn,
+    /// The same, if the request goes to one of these hosts. A page elsewhere whose name leads here (DNS rebinding) is of
+    /// the host that it asks.
+    ConnTo(Arc<[HostName]>),
     /// Those that match one of these.
     List(Vec<OriginPattern>),
 }
@@ -114,6 +118,7 @@ impl OriginPolicy {
             (_, _, None) => false,
             (Self::Host(host), _, Some(origin)) => origin.host == *host,
             (Self::Conn, _, Some(origin)) => origin.is_of(request),
+            (Self::ConnTo(hosts), _, Some(origin)) => origin.is_of(request) && hosts.contains(&origin.host),
             (Self::List(patterns), _, Some(origin)) => {
                 patterns.iter().any(|pattern| pattern.matches(origin, request))
             }
@@ -126,12 +131,13 @@ impl OriginPolicy {
     }
 
     /// The line of the configuration that lets `origin` in besides those that may already. Nothing for what should
-    /// not be let in for the asking: `null`, which any page can have, and what is no origin at all.
+    /// not be let in for the asking: `null`, which any page can have, and what is no origin at all. Nor where the hosts are
+    /// given, since their pages are let in already.
     #[must_use]
     pub fn suggestion(&self, origin: &str) -> Option<String> {
         let origin = Origin::read(origin)?.to_string();
         let mut entries = match self {
-            Self::Off => return None,
+            Self::Off | Self::ConnTo(_) => return None,
             Self::Conn => vec!["conn".to_owned()],
             Self::Host(host) => vec![format!("//{host}")],
             Self::List(patterns) => patterns.iter().map(ToString::to_string).collect(),
@@ -146,7 +152,22 @@ impl OriginPolicy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostName(Box<str>);
 
+impl From<IpAddr> for HostName {
+    fn from(address: IpAddr) -> Self {
+        Self(match address {
+            IpAddr::V4(address) => address.to_string().into(),
+            IpAddr::V6(address) => format!("[{address}]").into(),
+        })
+    }
+}
+
 impl HostName {
+    /// The host of what a `Host` header says. `None` if that is not `host` or `host:port`.
+    #[must_use]
+    pub fn of_header(value: &str) -> Option<Self> {
+        read_authority(value).map(|(host, _)| host)
+    }
+
     fn read(text: &str) -> Option<Self> {
         if let Some(address) = text.strip_prefix('[') {
             let address: Ipv6Addr = address.strip_suffix(']')?.parse().ok()?;

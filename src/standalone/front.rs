@@ -1,15 +1,17 @@
 //! The listener of the HTTP API and the back office: who is asked for what.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use crate::admin::Admin;
 use crate::api::Api;
+use crate::auth::origin::HostName;
 use crate::http::{Method, Status};
 use crate::service::{Service, ServiceReply, ServiceRequest};
 
 /// The API and, under `/admin`, the back office, for requests by a name that is theirs.
 pub(super) struct Front {
-    hosts: Vec<String>,
+    hosts: Arc<[HostName]>,
     api: Api,
     admin: Option<Admin>,
 }
@@ -17,28 +19,29 @@ pub(super) struct Front {
 /// Paths that are for whoever looks whether the server is well, under whatever name it is found.
 const HEALTH: [&str; 2] = ["/live", "/ready"];
 
+/// The names of a listener: those of this machine, the address that is listened on, and `more`, which are names or
+/// addresses.
+pub(super) fn own_hosts(listen: SocketAddr, more: &[String]) -> Arc<[HostName]> {
+    let local: [IpAddr; 3] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into(), listen.ip()];
+    let name = |text: &String| match text.parse::<IpAddr>() {
+        Ok(address) => Some(address.into()),
+        Err(_) => text.parse().ok(),
+    };
+    let named = ["localhost".to_owned()].iter().chain(more).filter_map(name).collect::<Vec<_>>();
+    local.into_iter().map(HostName::from).chain(named).collect()
+}
+
 impl Front {
-    /// `hosts` are names besides those of this machine and the address that is listened on.
-    pub(super) fn new(listen: SocketAddr, hosts: &[String], api: Api, admin: Option<Admin>) -> Self {
-        let own = match listen.ip() {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("[{address}]"),
-        };
-        let names = ["localhost", "127.0.0.1", "[::1]", &own].into_iter().map(str::to_owned);
-        let hosts = names.chain(hosts.iter().map(|host| host.to_ascii_lowercase())).collect();
+    /// `hosts` are all names by which requests may come.
+    pub(super) fn new(hosts: Arc<[HostName]>, api: Api, admin: Option<Admin>) -> Self {
         Self { hosts, api, admin }
     }
 
     /// Whether a request comes by a name that is ours. A page elsewhere can have its own name lead to this machine, and
     /// speaks then as a page of this origin (DNS rebinding); only the name tells.
     fn is_ours(&self, request: &ServiceRequest) -> bool {
-        let Some(host) = request.header("host") else { return false };
-        let host = host.to_ascii_lowercase();
-        let name = match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-            _ => &host,
-        };
-        self.hosts.iter().any(|own| own == name || *own == host)
+        let host = request.header("host").and_then(HostName::of_header);
+        host.is_some_and(|host| self.hosts.contains(&host))
     }
 }
 

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tracing::warn;
 
-use super::front::Front;
+use super::front::{Front, own_hosts};
 use super::{SettingsError, StartError};
 use crate::admin::{self, Admin};
 use crate::api::{self, Api, Key, Scope};
@@ -16,7 +16,7 @@ use crate::auth::UnixTime;
 use crate::auth::connect::{Answer, Connect, ConnectRequest, Refusal, Secret};
 use crate::auth::deny::DenyList;
 use crate::auth::gate::SocketIdTemplate;
-use crate::auth::origin::{OriginCheck, OriginPolicy};
+use crate::auth::origin::{HostName, OriginCheck, OriginPolicy};
 use crate::board::Board;
 use crate::channel::{Router, TopicPattern};
 use crate::config::{self, KeyScope, Settings};
@@ -41,7 +41,7 @@ pub(super) struct Office {
     desk: DeskConfig,
     api: api::Config,
     admin: Option<admin::Config>,
-    hosts: Vec<String>,
+    hosts: Arc<[HostName]>,
     board: Arc<Board>,
     store: Store,
     store_queue_max: usize,
@@ -105,7 +105,7 @@ impl Office {
             api: api_config(settings, demo_key.as_ref()),
             admin: settings.admin.enabled.then(|| admin_config(settings, &desk)),
             desk,
-            hosts: settings.api.hosts.clone(),
+            hosts: own_hosts(listen, &settings.api.hosts),
             board: Arc::clone(board),
             store,
             store_queue_max: settings.messages.store_queue_max,
@@ -129,11 +129,11 @@ impl Office {
             records: Arc::new(StoreRecords::new(store.clone())),
         };
         let admin = self.admin.map(|config| Admin::new(desk.clone(), config, Arc::new(entropy)));
-        let front = Front::new(self.listen, &self.hosts, Api::new(desk.clone(), self.api), admin.clone());
+        let front = Front::new(Arc::clone(&self.hosts), Api::new(desk.clone(), self.api), admin.clone());
         let endpoint = Config {
             limits: Arc::new(self.limits),
             socket_path: "/admin/socket".into(),
-            origins: Arc::new(OriginCheck { policy: OriginPolicy::Conn, require_origin: true }),
+            origins: Arc::new(OriginCheck { policy: OriginPolicy::ConnTo(self.hosts), require_origin: true }),
             admission: Some(Admission::new(match &admin {
                 Some(admin) => admin.connect_hook(),
                 None => Arc::new(Nobody),

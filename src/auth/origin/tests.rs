@@ -329,3 +329,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn hosts_that_are_given_are_those_that_requests_go_to() {
+    let hosts: [HostName; 3] = ["localhost", "[::1]", "office.example"].map(|host| host.parse().unwrap());
+    let policy = check(OriginPolicy::ConnTo(hosts.into()));
+    let check = |origin: &str, host: &str, allowed: bool| {
+        let request = RequestOrigin { host: Some(host), secure: None };
+        assert_eq!(policy.check(Some(origin), &request).is_ok(), allowed, "{origin} {host}");
+        assert_eq!(policy.policy.suggestion(origin), None);
+    };
+    check("http://localhost:4001", "localhost:4001", true);
+    check("http://localhost:4001", "LOCALHOST:4001", true);
+    check("http://[::1]:4001", "[0:0:0::1]:4001", true);
+    check("https://office.example", "office.example", true);
+    check("http://evil.example:4001", "evil.example:4001", false);
+    check("http://localhost.", "localhost.", false);
+    check("http://localhost:4000", "localhost:4001", false);
+    check("http://localhost:4001", "[::1]:4001", false);
+    check("null", "localhost", false);
+}
+
+#[test]
+fn the_host_of_a_header_is_one_however_it_is_written() {
+    let check = |value: &str, expected: Option<&str>| {
+        assert_eq!(HostName::of_header(value), expected.map(|host| host.parse().unwrap()), "{value}");
+    };
+    check("Example.com:80", Some("example.com"));
+    check("[2001:DB8:0::1]", Some("[2001:db8::1]"));
+    for wrong in ["", ":80", "a:b", "a:1:2", "::1", "[::1", "a b", "a/b", "u@a"] {
+        check(wrong, None);
+    }
+    assert_eq!(HostName::from(IpAddr::from([127, 0, 0, 1])), "127.0.0.1".parse().unwrap());
+    assert_eq!(HostName::from(IpAddr::from(Ipv6Addr::LOCALHOST)), "[::1]".parse().unwrap());
+}
