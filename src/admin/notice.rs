@@ -39,6 +39,14 @@ impl Severity {
         }
     }
 
+    /// What customers hear before the message.
+    const fn spoken(self) -> &'static str {
+        match self {
+            Self::Info => "Information",
+            Self::Warning | Self::Critical => self.label(),
+        }
+    }
+
     pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Info => "Info",
@@ -71,15 +79,18 @@ impl Notice {
         to_raw_value(self).ok()
     }
 
-    /// What customers see.
+    /// What customers see: the elements that `notices.js` makes of the payload.
     pub(super) fn shown(&self) -> Markup {
         html! {
-            section class={ "notice notice-" (self.severity.name()) } aria-label="Notification" {
-                @if let Some(title) = &self.title { p.notice-title { (title) } }
-                p.notice-body { (self.body) }
+            section class={ "notice notice-" (self.severity.name()) } {
+                span.notice-severity { (self.severity.spoken()) ": " }
+                @if let Some(title) = self.title.as_deref().filter(|title| !title.is_empty()) {
+                    p.notice-title dir="auto" { (title) }
+                }
+                @if !self.body.is_empty() { p.notice-body dir="auto" { (self.body) } }
                 @if let Some(link) = self.link.as_deref().filter(|link| is_link(link)) {
                     // A preview is looked at; the link works and leads away from the back office.
-                    a.notice-link href=(link) target="_blank" rel="noopener noreferrer" { "More about this" }
+                    a.notice-link href=(link) rel="noopener noreferrer" target="_blank" { "More about this" }
                 }
             }
         }
@@ -163,6 +174,30 @@ mod tests {
         for other in ["[]", "1", r#"{"text":"b"}"#, r#"{"body":1}"#, r#"{"body":"b","severity":"loud"}"#] {
             assert_eq!(Notice::read(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn the_preview_has_the_elements_of_the_customers_page() {
+        let notice = Notice {
+            body: "b".to_owned(),
+            title: Some("t".to_owned()),
+            link: Some("https://example.com/".to_owned()),
+            severity: Severity::Info,
+        };
+        let expected = "<section class=\"notice notice-info\"><span class=\"notice-severity\">Information: </span>\
+                        <p class=\"notice-title\" dir=\"auto\">t</p><p class=\"notice-body\" dir=\"auto\">b</p>\
+                        <a class=\"notice-link\" href=\"https://example.com/\" rel=\"noopener noreferrer\" \
+                        target=\"_blank\">More about this</a></section>";
+        assert_eq!(notice.shown().into_string(), expected);
+        let least = Notice {
+            severity: Severity::Critical,
+            title: Some(String::new()),
+            body: "b".to_owned(),
+            link: None,
+        };
+        let expected = "<section class=\"notice notice-critical\"><span class=\"notice-severity\">Critical: </span>\
+                        <p class=\"notice-body\" dir=\"auto\">b</p></section>";
+        assert_eq!(least.shown().into_string(), expected);
     }
 
     #[test]
