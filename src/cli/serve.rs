@@ -32,6 +32,10 @@ pub(super) fn run(mut serve: Serve) -> Result<(), Failure> {
     for notice in loaded.notices() {
         warn!("{notice}");
     }
+    // Passwords and keys go that way, and not everybody checks a configuration before it is served.
+    for notice in loaded.warnings().iter().filter(|notice| notice.key == "api.listen") {
+        warn!("{notice}");
+    }
     if settings.is_demo() {
         warn!("no [auth] is configured: this is the open demo, everyone who can reach it may write");
     }
