@@ -117,7 +117,7 @@ impl Endpoint {
     /// Ends a channel whose callback has failed.
     fn crash(&mut self, joined: &Joined, topic: TopicId, failure: &str, now: Instant) {
         self.stats.channel_crashes += 1;
-        error!(topic = %joined.topic, failure, "a channel has crashed");
+        error!(topic = &*joined.topic, failure, "a channel has crashed");
         let slot = joined.id.slot;
         let Some((join, _)) = self.remove_join(slot, topic, Rest::Keep) else { return };
         let join_ref = join.given_ref();
@@ -133,7 +133,7 @@ impl Endpoint {
             self.call(joined, &mut assigns, None, now, |channel, cx| channel.terminate(reason, cx));
         if matches!(called, Called::Panicked) {
             self.stats.channel_crashes += 1;
-            error!(topic = %joined.topic, "a channel has panicked in terminate");
+            error!(topic = &*joined.topic, "a channel has panicked in terminate");
         }
         if reason != Ended::Disconnected {
             return self.apply(joined, actions, None, now);
