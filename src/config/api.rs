@@ -34,8 +34,7 @@ table! {
         messages_per_request_max: usize = 10_000;
         /// Bytes of a message's payload.
         payload_bytes_max: usize = 64 * 1024;
-        /// Requests of one address with a wrong key, or sign-ins with a wrong password, in a minute; beyond it the
-        /// address waits.
+        /// Requests of one address with a wrong key in a minute; beyond it further ones are answered 429.
         failures_per_minute_max: u32 = 20;
     }
     besides {
