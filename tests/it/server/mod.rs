@@ -2,6 +2,7 @@
 
 mod api_cli;
 mod api_keys;
+mod attacks;
 mod budgets;
 mod closing;
 mod config;

@@ -1,0 +1,146 @@
+//! Names that are not ours (DNS rebinding), and pages that are not ours.
+
+use super::world::{PASSWORD, World};
+use crate::support::Peer;
+
+const HOSTS: &str = "[api]\nhosts = [\"office.example\", \"2001:db8::1\", \"192.0.2.7\"]\n";
+
+fn world() -> World {
+    World::start_with(HOSTS, &["--log-level", "debug"], |folder| {
+        World::staff(folder, &["add", "ada"], PASSWORD);
+    })
+}
+
+#[test]
+fn by_a_foreign_name_nothing_is_had_but_health() {
+    let world = world();
+    let cookie = world.sign_in("ada", PASSWORD);
+    let port = world.api.port();
+    let paths = [
+        "/",
+        "/admin",
+        "/admin/sign-in",
+        "/admin/compose",
+        "/admin/app.js",
+        "/api/v1/openapi.json",
+        "/api/v1/topics",
+        "/metrics",
+        "/nowhere",
+        "/live/",
+    ];
+    let foreign = [
+        "evil.example".to_owned(),
+        format!("evil.example:{port}"),
+        "localhost.evil.example".to_owned(),
+        "127.0.0.1.evil.example".to_owned(),
+        "evil-localhost".to_owned(),
+        "sub.office.example".to_owned(),
+        "localhost.".to_owned(),
+        "127.0.0.2".to_owned(),
+        "127.1".to_owned(),
+        "0x7f000001".to_owned(),
+        "2130706433".to_owned(),
+        format!("0.0.0.0:{port}"),
+        format!("[::2]:{port}"),
+        "[::ffff:127.0.0.1]".to_owned(),
+    ];
+    for host in &foreign {
+        for path in paths {
+            let response = world.ask("GET", path, &[("host", host), ("cookie", &cookie)], "");
+            assert_eq!(response.status, 421, "{host} {path}: {response:?}");
+            assert_eq!(response.field("set-cookie"), None);
+        }
+        for path in ["/live", "/ready"] {
+            assert_eq!(world.ask("GET", path, &[("host", host)], "").status, 200, "{host} {path}");
+        }
+    }
+    // What is no host at all is no request.
+    for host in
+        ["", "localhost:", "localhost:x", "localhost:1:2", "a@localhost", "localhost/x", "[::1", "::1"]
+    {
+        let status = world.ask("GET", "/metrics", &[("host", host)], "").status;
+        assert!([400, 421].contains(&status), "{host:?}: {status}");
+    }
+}
+
+#[test]
+fn our_own_names_are_known_however_they_are_written() {
+    let world = world();
+    let port = world.api.port();
+    let own = [
+        format!("127.0.0.1:{port}"),
+        "127.0.0.1".to_owned(),
+        "localhost".to_owned(),
+        "LocalHost:80".to_owned(),
+        "[::1]".to_owned(),
+        "[0:0:0:0:0:0:0:1]:4001".to_owned(),
+        "office.example".to_owned(),
+        "OFFICE.EXAMPLE:443".to_owned(),
+        "[2001:db8::1]".to_owned(),
+        "[2001:DB8:0::1]:8443".to_owned(),
+        "192.0.2.7:4001".to_owned(),
+    ];
+    for host in &own {
+        assert_eq!(world.ask("GET", "/metrics", &[("host", host)], "").status, 200, "{host}");
+    }
+}
+
+#[test]
+fn a_request_with_two_names_is_none() {
+    let world = world();
+    let check = |request: &str, status: u16| {
+        let mut peer = Peer::connect(world.api);
+        peer.send(request.as_bytes());
+        assert_eq!(peer.response().status, status, "{request}");
+        if status == 400 {
+            peer.expect_end();
+        }
+    };
+    check("GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n", 400);
+    check("GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", 400);
+    check("GET /metrics HTTP/1.1\r\n\r\n", 400);
+    check("GET /metrics HTTP/1.0\r\n\r\n", 421);
+    check("GET http://localhost/metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n", 400);
+    check("GET http://evil.example/metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", 400);
+    check("GET http://evil.example/metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n", 421);
+    check("GET http://localhost/metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", 200);
+    check("GET /metrics HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: localhost\r\n\r\n", 421);
+    check("GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Host: evil.example\r\n\r\n", 200);
+}
+
+#[test]
+fn the_socket_is_for_pages_of_our_own_names() {
+    let world = world();
+    let cookie = world.sign_in("ada", PASSWORD);
+    let own = world.api.to_string();
+    let status = |host: &str, origin: Option<&str>, cookie: &str| {
+        let mut headers = vec![("host", host), ("cookie", cookie)];
+        headers.extend(origin.map(|origin| ("origin", origin)));
+        let (web_socket, _) = world.socket(&headers);
+        let poll = world.ask("GET", "/admin/socket/longpoll?vsn=2.0.0", &headers, "");
+        // Long-poll says in its body what came of it.
+        let opened = poll.body.contains("\"token\"");
+        assert_eq!(opened, web_socket == 101, "{host} {origin:?}: {poll:?}");
+        web_socket
+    };
+    let page = format!("http://{own}");
+    assert_eq!(status(&own, Some(&page), &cookie), 101);
+    assert_eq!(status("office.example", Some("https://office.example"), &cookie), 101);
+    assert_eq!(status("[2001:db8::1]:8443", Some("https://[2001:db8::1]:8443"), &cookie), 101);
+    // A page whose name leads here (DNS rebinding) says that it is of the host that it asks.
+    assert_eq!(status("evil.example:4001", Some("http://evil.example:4001"), &cookie), 403);
+    assert_eq!(status("localhost.evil.example", Some("http://localhost.evil.example"), &cookie), 403);
+    // Pages of other origins, among them those of other ports of this machine, for which cookies are the same.
+    assert_eq!(status(&own, Some("http://127.0.0.1:1"), &cookie), 403);
+    assert_eq!(status(&own, Some("http://localhost"), &cookie), 403);
+    assert_eq!(status(&own, Some("https://office.example"), &cookie), 403);
+    assert_eq!(status(&own, Some("null"), &cookie), 403);
+    assert_eq!(status(&own, None, &cookie), 403);
+    // Without a session.
+    assert_eq!(status(&own, Some(&page), ""), 403);
+    assert_eq!(status(&own, Some(&page), &format!("{cookie}x")), 403);
+    assert_eq!(status(&own, Some(&page), &format!("{cookie}; {cookie}")), 403);
+    // Whoever reads the log is not told to let strangers in to the clients' listener.
+    world.hailer.log_line("origin not allowed");
+    assert!(!world.hailer.log().join("\n").contains("to let it in"), "{:#?}", world.hailer.log());
+}
