@@ -76,6 +76,7 @@ fn answer(request: &ServiceRequest) -> ServiceReply {
             publishing: Arc::<CheckingDesk>::clone(&desk),
             inspection: Arc::<CheckingDesk>::clone(&desk),
             records: Arc::<CheckingDesk>::clone(&desk),
+            guesses: Arc::default(),
         },
         config,
     );

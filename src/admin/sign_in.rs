@@ -104,8 +104,10 @@ fn refuse(
     let kind = if known.is_some() { ActorKind::Staff } else { ActorKind::Local };
     let name = known.unwrap_or("unknown");
     let actor = Actor { kind, name: name.to_owned(), address: Some(peer) };
+    office.desk.guesses.wrong_password();
     office.audit(&actor, at, "sign_in_refused", known.unwrap_or_default(), why.to_owned())?;
     if begun.locks {
+        office.desk.guesses.lockout();
         let detail = "too many failures; further tries have to wait".to_owned();
         office.audit(&actor, at, "locked", known.unwrap_or_default(), detail)?;
         tracing::warn!(address = %peer, "too many failed sign-ins; further tries have to wait");

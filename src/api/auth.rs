@@ -57,10 +57,12 @@ impl Api {
     /// A wrong key came. A good one is let in from an address that is locked out: nobody can guess 256 bits, and
     /// one client with an outdated key must not keep out those that share its address.
     fn count_failure(&self, request: &ServiceRequest, at: UnixMillis) -> ApiError {
+        self.desk.guesses.wrong_key();
         let Failure::TooMany { seconds, begins } = self.lockout.fail(request.peer, at) else {
             return unauthorized("The API key is not known.");
         };
         if begins {
+            self.desk.guesses.lockout();
             let failures = self.config.failures_per_minute_max;
             warn!(address = %request.peer, failures, "an address gives wrong API keys");
             self.record_lockout(request, at);

@@ -6,6 +6,7 @@
 
 mod actor;
 mod error;
+mod guesses;
 mod inspect;
 mod message;
 mod record;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 pub use actor::{Actor, ActorKind};
 pub use error::{DeskError, ErrorCode};
+pub use guesses::Guesses;
 pub use inspect::{
     ConnectionOrder, ConnectionPage, ConnectionQuery, ConnectionView, Readiness, TokenCheck, TopicPage,
     TopicQuery, TopicView, UserView,
@@ -39,6 +41,8 @@ pub struct Desk {
     pub inspection: Arc<dyn Inspection>,
     /// Says what was done.
     pub records: Arc<dyn Records>,
+    /// Where it is counted who has tried to get in.
+    pub guesses: Arc<Guesses>,
 }
 
 /// Says something to clients, and takes it back.

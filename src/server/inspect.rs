@@ -23,8 +23,8 @@ use crate::auth::connect::{Answer, Connect, ConnectRequest, Refusal, Secret, Tra
 use crate::auth::deny::DenyList;
 use crate::auth::gate::SocketIdTemplate;
 use crate::desk::{
-    ConnectionOrder, ConnectionPage, ConnectionQuery, ConnectionView, Inspection, Readiness, TokenCheck,
-    TopicPage, TopicQuery, TopicView, UnixMillis, UserView,
+    ConnectionOrder, ConnectionPage, ConnectionQuery, ConnectionView, Guesses, Inspection, Readiness,
+    TokenCheck, TopicPage, TopicQuery, TopicView, UnixMillis, UserView,
 };
 use crate::endpoint::{ConnectionFilter, ConnectionId, FoundConnection, FoundTopic, Holdings, Rank};
 use crate::stats::Stats;
@@ -78,6 +78,8 @@ pub struct Sources {
     pub denied: Option<Arc<RwLock<DenyList>>>,
     /// The server of the HTTP API and the back office, once it runs: its requests are counted there.
     pub api: Arc<OnceLock<ServerHandle>>,
+    /// Where it is counted who has tried to get in to these.
+    pub guesses: Arc<Guesses>,
     /// How the store is.
     pub store: Option<Arc<dyn Fn() -> StoreVitals + Send + Sync>>,
 }
@@ -272,6 +274,7 @@ impl Inspector {
             store: self.sources.store.as_ref().map(|vitals| vitals()),
             process: Process::read(),
             started: self.began.1,
+            guesses: self.sources.guesses.counts(),
             ..Snapshot::default()
         };
         for (stats, timings, (messages, bytes)) in answers.into_iter().flatten() {

@@ -38,6 +38,8 @@ pub(super) struct Snapshot {
     pub(super) store: Option<StoreVitals>,
     pub(super) process: Process,
     pub(super) started: UnixMillis,
+    /// Wrong keys, refused sign-ins, lockouts.
+    pub(super) guesses: [u64; 3],
 }
 
 /// The metrics as text.
@@ -251,7 +253,13 @@ impl Snapshot {
         page.counters("hailer_closes", "Sockets that have ended", closes)?;
         let refusals = REFUSALS.iter().map(|(labels, count)| (*labels, count(stats)));
         let refusals = refusals.chain(CALL_REFUSALS.iter().map(|(labels, count)| (*labels, count(calls))));
-        page.counters("hailer_refusals", "What was refused, by the limit and by the reason", refusals)
+        page.counters("hailer_refusals", "What was refused, by the limit and by the reason", refusals)?;
+        let [keys, passwords, lockouts] = self.guesses;
+        let wrong: [(&[(&str, &str)], u64); 2] =
+            [(&[("what", "api_key")], keys), (&[("what", "password")], passwords)];
+        page.counters("hailer_guesses", "Wrong API keys, and refused sign-ins to the back office", wrong)?;
+        let help = "Addresses and accounts that had to wait for too many of them";
+        page.counter("hailer_lockouts", help, &lockouts)
     }
 
     fn encode_timed(&self, page: &mut Page<'_>) -> fmt::Result {

@@ -96,6 +96,7 @@ impl Office {
             accounts: doors.accounts,
             denied: doors.denied,
             api: Arc::default(),
+            guesses: Arc::default(),
             store: None,
         };
         Ok(Some(Self {
@@ -123,10 +124,12 @@ impl Office {
         let office_handle: Arc<OnceLock<ServerHandle>> = Arc::clone(&self.sources.api);
         let vitals = store.clone();
         let sources = Sources { store: Some(Arc::new(move || vitals_of(&vitals))), ..self.sources };
+        let guesses = Arc::clone(&sources.guesses);
         let desk = Desk {
             publishing: Arc::clone(&publisher) as _,
             inspection: Arc::new(Inspector::new(handle, sources)),
             records: Arc::new(StoreRecords::new(store.clone())),
+            guesses,
         };
         let admin = self.admin.map(|config| Admin::new(desk.clone(), config, Arc::new(entropy)));
         let front = Front::new(Arc::clone(&self.hosts), Api::new(desk.clone(), self.api), admin.clone());

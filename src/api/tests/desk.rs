@@ -37,7 +37,12 @@ impl FakeDesk {
 
     pub(super) fn desk(&self) -> Desk {
         let this = Arc::new(self.clone());
-        Desk { publishing: Arc::<Self>::clone(&this), inspection: Arc::<Self>::clone(&this), records: this }
+        Desk {
+            publishing: Arc::<Self>::clone(&this),
+            inspection: Arc::<Self>::clone(&this),
+            records: this,
+            guesses: Arc::default(),
+        }
     }
 
     /// What was asked since the last time.

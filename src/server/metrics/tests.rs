@@ -29,6 +29,7 @@ fn full() -> Snapshot {
             descriptors: Some(6),
             descriptors_max: Some(7),
         },
+        guesses: [101, 102, 103],
         started: 1_800_000_000_500,
         ..Snapshot::default()
     }

@@ -272,7 +272,12 @@ impl Visitor {
     pub(super) fn new(config: Config) -> Self {
         let fake = Arc::new(Fake::default());
         fake.subscribers.store(2, Ordering::Relaxed);
-        let desk = Desk { publishing: fake.clone(), inspection: fake.clone(), records: fake.clone() };
+        let desk = Desk {
+            publishing: fake.clone(),
+            inspection: fake.clone(),
+            records: fake.clone(),
+            guesses: Arc::default(),
+        };
         let next = AtomicU64::new(1);
         let entropy = move || {
             let mut bytes = [0; 32];

@@ -218,4 +218,7 @@ fn guessing_keys_is_held_up_and_counted_and_a_good_key_is_let_in() {
     assert_eq!(world.call(KEY, "GET", "/api/v1/topics", "").status, 200);
     let line = world.hailer.log_line("an address gives wrong API keys");
     assert!(line.contains("address=127.0.0.1") && !line.contains("M4rked"), "{line}");
+    let metrics = world.call(KEY, "GET", "/metrics", "").body;
+    assert!(metrics.contains("\nhailer_guesses_total{what=\"api_key\"} 26\n"), "{metrics}");
+    assert!(metrics.contains("\nhailer_lockouts_total 1\n"), "{metrics}");
 }

@@ -1,0 +1,34 @@
+//! How often somebody has tried to get in who may not.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts of the API and the back office, for the metrics.
+#[derive(Debug, Default)]
+pub struct Guesses {
+    wrong_keys: AtomicU64,
+    wrong_passwords: AtomicU64,
+    lockouts: AtomicU64,
+}
+
+impl Guesses {
+    /// An API key that nobody has was given.
+    pub fn wrong_key(&self) {
+        self.wrong_keys.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A sign-in to the back office was refused.
+    pub fn wrong_password(&self) {
+        self.wrong_passwords.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An address or an account has to wait from here on.
+    pub fn lockout(&self) {
+        self.lockouts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Wrong keys, refused sign-ins, and how often an address or an account had to wait for them.
+    #[must_use]
+    pub fn counts(&self) -> [u64; 3] {
+        [&self.wrong_keys, &self.wrong_passwords, &self.lockouts].map(|count| count.load(Ordering::Relaxed))
+    }
+}
