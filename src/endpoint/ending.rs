@@ -109,8 +109,7 @@ impl Endpoint {
         }
         let socket = self.connections.get(slot as usize).and_then(|connection| connection.socket());
         self.users.remove(slot, socket.and_then(|socket| socket.identity.as_deref()));
-        let lost = self.lost_receipts(slot, socket);
-        self.lose_receipts(slot, lost);
+        self.lose_receipts(slot);
         loop {
             let socket = self.by_slot(slot).and_then(|connection| connection.socket());
             let Some(topic) = socket.and_then(|socket| socket.joins.last_topic()) else { return };
@@ -221,6 +220,7 @@ impl Endpoint {
 
     /// Forgets a connection; its socket is closed as soon as the caller polls.
     pub(super) fn free(&mut self, slot: u32, now: Instant) {
+        self.lose_receipts(slot);
         let Some(connection) = self.connections.try_remove(slot as usize) else { return };
         let id = ConnectionId { slot, generation: connection.generation };
         self.deadlines.unset(slot);
@@ -256,8 +256,6 @@ impl Endpoint {
     fn end_socket(&mut self, id: ConnectionId, socket: Socket, now: Instant) {
         let form = socket.form;
         self.users.remove(id.slot, socket.identity.as_deref());
-        let lost = self.lost_receipts(id.slot, Some(&socket));
-        self.lose_receipts(id.slot, lost);
         for join in socket.joins {
             let identity = socket.identity.clone();
             let joined = Joined { identity, ..self.joined(id, join.topic, join.serial) };

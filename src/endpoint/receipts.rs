@@ -6,13 +6,12 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
-use std::sync::Arc;
 
 use super::Endpoint;
 use crate::connection::Entry;
 use crate::hub::{Position, StreamKey, TopicId};
 use crate::prepared::{PreparedBroadcast, WireForm};
-use crate::socket::Socket;
+use crate::socket::Join;
 
 /// What a shard knows of the receipts of one broadcast. Every addressed subscriber is either received, gone or missed,
 /// or it is still waited for; of those, some are behind.
@@ -24,7 +23,7 @@ pub struct ReceiptCounts {
     pub received: u64,
     /// It has not been written to them yet.
     pub behind: u64,
-    /// They ended before they had shown it; it had been written to them.
+    /// They ended before they had shown it; it had been written to them, or they had left the topic.
     pub gone: u64,
     /// They ended, or were moved behind it, before it was written to them.
     pub missed: u64,
@@ -79,14 +78,23 @@ impl Slots {
 #[derive(Debug)]
 struct Tracked {
     receipt: NonZeroU64,
-    /// The topic, and its name: the id may come to be another topic's.
     topic: TopicId,
-    name: Arc<str>,
+    /// The last join that had begun by then. A later one of the same topic has another place in another log, perhaps;
+    /// and the topic's id may come to be another topic's.
+    last_join: u32,
     /// Where it ends in the log of each form.
     ends: [Option<Position>; WireForm::ALL.len()],
     /// Those of whom nothing is known yet.
     open: Slots,
     counts: ReceiptCounts,
+}
+
+impl Tracked {
+    /// Whether a join was there when the broadcast was appended.
+    fn is_for(&self, join: &Join) -> bool {
+        // Serials wrap around.
+        self.last_join.wrapping_sub(join.serial) < u32::MAX / 2
+    }
 }
 
 /// The broadcasts whose receipts are counted, the oldest first.
@@ -100,7 +108,7 @@ impl Endpoint {
     pub fn receipts(&self, receipt: NonZeroU64) -> Option<ReceiptCounts> {
         let tracked = self.receipts.0.iter().find(|tracked| tracked.receipt == receipt)?;
         let mut counts = tracked.counts;
-        if counts.open() > 0 && self.is_topic(tracked) {
+        if counts.open() > 0 {
             for form in WireForm::ALL {
                 let (Some(end), Some(stream)) = (
                     tracked.ends[form as usize],
@@ -111,7 +119,7 @@ impl Endpoint {
                 let behind = stream.subscribers.iter().filter(|subscriber| {
                     subscriber.cursor < end
                         && tracked.open.contains(subscriber.slot)
-                        && !self.is_under_way(subscriber.slot, tracked.topic, end)
+                        && self.is_unwritten(subscriber.slot, tracked)
                 });
                 counts.behind += behind.count() as u64;
             }
@@ -122,11 +130,6 @@ impl Endpoint {
     /// Counts a broadcast's receipts no longer.
     pub fn forget_receipts(&mut self, receipt: NonZeroU64) {
         self.receipts.0.retain(|tracked| tracked.receipt != receipt);
-    }
-
-    /// Whether a topic is still the one that a broadcast went to.
-    fn is_topic(&self, tracked: &Tracked) -> bool {
-        self.hub.lookup(&tracked.name) == Some(tracked.topic)
     }
 
     /// Whether an answer to a poll carries the topic up to there.
@@ -156,8 +159,8 @@ impl Endpoint {
             counts.addressed += stream.subscribers.len() as u64;
             stream.subscribers.iter().for_each(|subscriber| open.insert(subscriber.slot));
         }
-        let name = Arc::clone(&self.hub.topic(topic).name);
-        self.receipts.0.push_back(Tracked { receipt, topic, name, ends, open, counts });
+        let last_join = self.join_serial;
+        self.receipts.0.push_back(Tracked { receipt, topic, last_join, ends, open, counts });
     }
 
     /// A WebSocket's client has sent a pong.
@@ -186,38 +189,39 @@ impl Endpoint {
 
     /// Whether a connection's cursor is behind a broadcast, or it has left the topic and been sent all it was to get.
     fn has_been_written(&self, slot: u32, tracked: &Tracked) -> bool {
-        let Some(connection) = self.connections.get(slot as usize) else { return false };
-        match self.cursor_of(connection.socket(), tracked) {
+        match self.cursor_of(slot, tracked) {
             Some((cursor, end)) => cursor >= end,
-            None => connection.outbox.is_empty(),
+            None => {
+                self.connections.get(slot as usize).is_some_and(|connection| connection.outbox.is_empty())
+            }
         }
     }
 
-    /// Where a socket stands in the log of a broadcast, and where the broadcast ends.
-    fn cursor_of(&self, socket: Option<&Socket>, tracked: &Tracked) -> Option<(Position, Position)> {
-        let socket = socket?;
+    /// Whether a connection that has not left the topic has still to be sent a broadcast.
+    fn is_unwritten(&self, slot: u32, tracked: &Tracked) -> bool {
+        let cursor = self.cursor_of(slot, tracked);
+        cursor.is_some_and(|(cursor, end)| cursor < end && !self.is_under_way(slot, tracked.topic, end))
+    }
+
+    /// Where a connection stands in the log of a broadcast that was for it, and where the broadcast ends. `None`: it
+    /// has left the topic since.
+    fn cursor_of(&self, slot: u32, tracked: &Tracked) -> Option<(Position, Position)> {
+        let socket = self.connections.get(slot as usize)?.socket()?;
         let end = tracked.ends[socket.form as usize]?;
-        let join = socket.joins.by_topic(tracked.topic).filter(|_| self.is_topic(tracked))?;
+        let join = socket.joins.by_topic(tracked.topic).filter(|join| tracked.is_for(join))?;
         let stream = self.hub.stream_ref(StreamKey { topic: tracked.topic, form: socket.form })?;
         Some((stream.cursor(join.index), end))
     }
 
-    /// The broadcasts of which a socket that ends has not shown that it has them, by their places; whether it was not
-    /// even sent them.
-    pub(super) fn lost_receipts(&self, slot: u32, socket: Option<&Socket>) -> Vec<(usize, bool)> {
-        let tracked = self.receipts.0.iter().enumerate();
-        let open = tracked.filter(|(_, tracked)| tracked.open.contains(slot));
-        open.map(|(at, tracked)| {
-            let cursor = self.cursor_of(socket, tracked);
-            (at, cursor.is_some_and(|(cursor, end)| cursor < end))
-        })
-        .collect()
-    }
-
-    /// Waits for them no longer.
-    pub(super) fn lose_receipts(&mut self, slot: u32, lost: Vec<(usize, bool)>) {
-        for (at, missed) in lost {
-            let Some(tracked) = self.receipts.0.get_mut(at) else { continue };
+    /// A socket ends: it is waited for no longer. It still has its joins, and its connection its place.
+    pub(super) fn lose_receipts(&mut self, slot: u32) {
+        for at in 0..self.receipts.0.len() {
+            let tracked = &self.receipts.0[at];
+            if !tracked.open.contains(slot) {
+                continue;
+            }
+            let missed = self.is_unwritten(slot, tracked);
+            let tracked = &mut self.receipts.0[at];
             tracked.open.remove(slot);
             if missed {
                 tracked.counts.missed += 1;
@@ -229,10 +233,13 @@ impl Endpoint {
 
     /// A slow reader goes on behind what it has not got.
     pub(super) fn skip_receipts(&mut self, slot: u32, key: StreamKey, from: Position, to: Position) {
+        let socket = self.connections.get(slot as usize).and_then(|connection| connection.socket());
+        let Some(join) = socket.and_then(|socket| socket.joins.by_topic(key.topic)) else { return };
         for tracked in &mut self.receipts.0 {
             let end = tracked.ends[key.form as usize];
             let passed = end.is_some_and(|end| from < end && end <= to);
-            if passed && tracked.topic == key.topic && tracked.open.remove(slot) {
+            let is_for = tracked.topic == key.topic && tracked.is_for(join);
+            if passed && is_for && tracked.open.remove(slot) {
                 tracked.counts.missed += 1;
             }
         }

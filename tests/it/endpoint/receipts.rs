@@ -130,3 +130,69 @@ fn a_broadcast_that_nobody_hears_is_received_by_nobody() {
     let (addressed, receipt) = server.broadcast_with_receipt(TOPIC, "news", json!({})).unwrap();
     assert_eq!((addressed, server.receipts(receipt)), (0, None));
 }
+
+#[test]
+fn who_leaves_and_joins_again_is_not_taken_for_one_who_has_it() {
+    let mut server = TestServer::with_config(&config(), 1);
+    let [_, session] = audience(&mut server, BOTH[1]);
+    // Others keep the log that the first join was in.
+    audience(&mut server, BOTH[1]);
+    server.broadcast(TOPIC, "news", json!({"n": 1})).unwrap();
+    let (_, receipt) = server.broadcast_with_receipt(TOPIC, "news", json!({"n": 2})).unwrap();
+    server.push(session, TOPIC, "phx_leave", json!({}));
+    server.send(session, &json!("9"), &json!("9"), TOPIC, "phx_join", &json!({}));
+    // This shows that the client has the answer before.
+    server.poll_anew(session);
+    assert_eq!(server.receipts(receipt), Some(counts(4, 0, 1, 0, 0)));
+    assert_eq!(server.received_event(session, "news"), [json!({"n": 1}), json!({"n": 2})]);
+    assert_eq!(server.receipts(receipt).unwrap().received, 1);
+}
+
+#[test]
+fn who_has_it_and_joins_again_has_it_still() {
+    let mut server = TestServer::with_config(&config(), 1);
+    let clients = audience(&mut server, BOTH[1]);
+    let (_, receipt) = server.broadcast_with_receipt(TOPIC, "news", json!({})).unwrap();
+    for client in clients {
+        server.push(client, TOPIC, "phx_leave", json!({}));
+        server.send(client, &json!("9"), &json!("9"), TOPIC, "phx_join", &json!({}));
+    }
+    assert_eq!(server.receipts(receipt), Some(counts(2, 0, 0, 0, 0)), "it has been written to both");
+    assert_eq!(server.received_event(clients[1], "news").len(), 1);
+    assert_eq!(server.receipts(receipt), Some(counts(2, 1, 0, 0, 0)));
+    server.reset(clients[0]);
+    assert_eq!(server.receipts(receipt), Some(counts(2, 1, 0, 1, 0)));
+}
+
+#[test]
+fn a_topic_in_the_place_of_a_forgotten_one_has_its_own_slow_readers() {
+    let mut server = TestServer::with_config(&config_with(&[("topic_log_bytes_max", "4096")]), 1);
+    let client = server.connect();
+    server.join(client, "skip:1", json!({}));
+    let (_, receipt) = server.broadcast_with_receipt("skip:1", "news", json!({})).unwrap();
+    server.push(client, "skip:1", "phx_leave", json!({}));
+    server.send(client, &json!("9"), &json!("9"), "skip:2", "phx_join", &json!({}));
+    server.set_window(client, Some(0));
+    for _ in 0..100 {
+        server.broadcast("skip:2", "news", json!("x".repeat(500))).unwrap();
+    }
+    assert!(server.stats().gaps > 0, "the client is skipped");
+    assert_eq!(server.receipts(receipt), Some(counts(1, 0, 0, 0, 0)));
+    server.set_window(client, None);
+    server.received(client);
+    assert_eq!(server.receipts(receipt), Some(counts(1, 1, 0, 0, 0)));
+}
+
+#[test]
+fn a_session_that_was_answered_and_never_came_back_is_gone_and_has_not_missed_it() {
+    let mut server = TestServer::with_config(&config(), 1);
+    let [web_socket, _] = audience(&mut server, BOTH[1]);
+    let (_, receipt) = server.broadcast_with_receipt(TOPIC, "news", json!({})).unwrap();
+    let (_, waiting) = server.broadcast_with_receipt(TOPIC, "news", json!({})).unwrap();
+    assert_eq!(server.received_event(web_socket, "news").len(), 2);
+    // Its poll's connection stays open, and nothing comes on it.
+    server.advance(server.limits().poll_window * 2);
+    assert_eq!(server.stats().sessions, 0);
+    assert_eq!(server.receipts(receipt), Some(counts(2, 1, 0, 1, 0)));
+    assert_eq!(server.receipts(waiting), Some(counts(2, 1, 0, 0, 1)));
+}
