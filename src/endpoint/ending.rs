@@ -287,6 +287,8 @@ impl Endpoint {
         match &connection.state {
             State::WebSocket(_) | State::Session(_) => self.fail(slot, Fault::Shutdown, now),
             State::HandingOver(_) => self.free(slot, now),
+            // What it asks for may be done already: the answer, which ends the connection, says so.
+            State::Http(http) if http.calling.is_some() => {}
             State::Http(_) if connection.outbox.is_empty() => self.free(slot, now),
             State::Http(_) => self.finish(slot, now),
             State::Finishing { .. } | State::Lingering { .. } => {}

@@ -21,6 +21,7 @@
 //! # Ok::<(), hailer::channel::PatternError>(())
 //! ```
 
+mod calls;
 mod longpoll;
 mod shard;
 mod wire;
@@ -41,8 +42,10 @@ use crate::channel::{Overloaded, PayloadBuf, Router};
 use crate::endpoint::{Config, ConnectionId, Endpoint, HandedOver, ReceiptCounts, Ticket};
 use crate::limits::Limits;
 use crate::phoenix::{Serializer, events};
+use crate::service::Service;
 use crate::stats::Stats;
 
+use calls::HeldCall;
 use longpoll::LongPoll;
 use shard::Shard;
 use wire::Peer;
@@ -130,6 +133,10 @@ pub struct TestServer {
     holds_connects: bool,
     connects: Vec<(usize, Ticket, ConnectRequest)>,
     verdicts: Verdicts,
+    service: Option<Arc<dyn Service>>,
+    /// Requests to the service wait until the test has them answered.
+    holds_calls: bool,
+    calls: Vec<HeldCall>,
 }
 
 impl TestServer {
@@ -163,6 +170,9 @@ impl TestServer {
             holds_connects: false,
             connects: Vec::new(),
             verdicts: Verdicts::default(),
+            service: config.service.clone(),
+            holds_calls: false,
+            calls: Vec::new(),
         }
     }
 
@@ -582,6 +592,7 @@ impl TestServer {
         self.shards.iter_mut().for_each(|shard| shard.endpoint.set_unix_time(unix));
         self.shards.iter_mut().for_each(|shard| shard.end(now));
         self.decide();
+        self.serve();
         for shard in 0..self.shards.len() {
             while let Some(handed_over) = self.shards[shard].endpoint.poll_handed_over() {
                 self.hand_over(shard, handed_over);

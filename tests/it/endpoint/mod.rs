@@ -9,6 +9,7 @@ mod probe;
 mod admission;
 mod binary;
 mod broadcasting;
+mod calls;
 mod draining;
 mod frames;
 mod http;
