@@ -29,6 +29,7 @@ const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
+const PONG: u8 = 0xA;
 
 pub(super) struct Client {
     nature: Nature,
@@ -37,6 +38,8 @@ pub(super) struct Client {
     /// Bytes that have not been given to the endpoint, and where the messages in them end.
     pub(super) unsent: VecDeque<u8>,
     pub(super) ends: VecDeque<usize>,
+    /// Where pongs in them end, and the broadcasts that they are for.
+    pongs: VecDeque<(usize, usize)>,
     next_id: u64,
     /// The refs of the last join of each topic and of the one before.
     joins: BTreeMap<&'static str, (Option<u64>, Option<u64>)>,
@@ -67,6 +70,7 @@ impl Client {
             reader: Reader::new(nature.number, nature.v1),
             unsent: VecDeque::new(),
             ends: VecDeque::new(),
+            pongs: VecDeque::new(),
             next_id: 1,
             joins: BTreeMap::new(),
             quiet: false,
@@ -281,6 +285,32 @@ impl Client {
         write_masked(out, PING, true, format!("{ping}{}", "x".repeat(rng.below(100))).as_bytes());
     }
 
+    /// Puts a pong behind what it has not sent yet, as if it had just read the ping of broadcast `n`.
+    pub(super) fn pong(&mut self, n: usize) {
+        if !self.quiet {
+            self.send_pong(&n.to_be_bytes());
+            self.pongs.push_back((self.unsent.len(), n));
+        }
+    }
+
+    /// The same with whatever content.
+    pub(super) fn send_pong(&mut self, payload: &[u8]) {
+        let mut out = Vec::new();
+        write_masked(&mut out, PONG, true, payload);
+        self.unsent.extend(out);
+    }
+
+    /// Whether it answers the pings behind broadcasts.
+    pub(super) fn answers_pings(&self) -> bool {
+        self.nature.number % 5 != 4
+    }
+
+    pub(super) fn forget_unsent(&mut self) {
+        self.unsent.clear();
+        self.ends.clear();
+        self.pongs.clear();
+    }
+
     pub(super) fn close(&mut self, code: Option<u16>) {
         self.quiet = true;
         if self.stuck {
@@ -346,8 +376,8 @@ impl Client {
         "half a message".to_owned()
     }
 
-    /// Takes bytes to be given to the endpoint.
-    pub(super) fn take_bytes(&mut self, most: usize) -> Vec<u8> {
+    /// Takes bytes to be given to the endpoint, and the broadcasts whose pongs are whole with them.
+    pub(super) fn take_bytes(&mut self, most: usize) -> (Vec<u8>, Vec<usize>) {
         let mut count = most.min(self.unsent.len());
         if self.nature.tiny
             && let Some(end) = self.ends.front()
@@ -358,7 +388,10 @@ impl Client {
         while self.ends.front() == Some(&0) {
             self.ends.pop_front();
         }
-        self.unsent.drain(..count).collect()
+        self.pongs.iter_mut().for_each(|(end, _)| *end = end.saturating_sub(count));
+        let whole = self.pongs.iter().take_while(|(end, _)| *end == 0).count();
+        let pongs = self.pongs.drain(..whole).map(|(_, n)| n).collect();
+        (self.unsent.drain(..count).collect(), pongs)
     }
 }
 

@@ -77,6 +77,9 @@ pub(super) struct Reader {
     mailed: BTreeMap<usize, usize>,
     pub(super) last_ping: Option<u64>,
     last_pong: Option<u64>,
+    /// The broadcast behind which a ping is to come next, and those whose pings have come and were not looked at.
+    ping_due: Option<usize>,
+    pub(super) pings: Vec<usize>,
     /// The code and reason of the server's close frame.
     pub(super) close: Option<(Option<u16>, String)>,
     /// The client has sent what no client may send.
@@ -107,6 +110,8 @@ impl Reader {
             mailed: BTreeMap::new(),
             last_ping: None,
             last_pong: None,
+            ping_due: None,
+            pings: Vec::new(),
             close: None,
             misbehaved: false,
         }
@@ -123,6 +128,12 @@ impl Reader {
         self.buffer.drain(..used);
         for frame in frames {
             assert_eq!(self.close, None, "nothing comes behind a close frame, but {frame:?}");
+            if let Some(n) = self.ping_due.take() {
+                let ping = (frame.opcode, &frame.payload[..]);
+                assert_eq!(ping, (0x9, &n.to_be_bytes()[..]), "right behind broadcast {n}");
+                self.pings.push(n);
+                continue;
+            }
             match frame.opcode {
                 0x1 | 0x2 => {
                     let received = decode(self.v1, &frame);
@@ -203,6 +214,7 @@ impl Reader {
         assert_eq!(missing, held.gap, "missing in {topic} between {} and {n}, and told of", held.last);
         (held.last, held.gap) = (n, 0);
         self.newest = self.newest.max(n);
+        self.ping_due = cast.counted.then_some(n);
     }
 
     /// A message that a callback, or the mailbox, has made for this client alone.
@@ -336,6 +348,7 @@ impl Reader {
     pub(super) fn check_complete(&self, world: &World) {
         let client = self.client;
         assert!(self.buffer.is_empty(), "client {client} has got half a frame");
+        assert_eq!(self.ping_due, None, "a ping is written together with its broadcast");
         self.check_delivered(world, usize::MAX);
         assert_eq!(self.last_pong, self.last_ping, "the last ping of client {client} is answered");
         for (id, sent) in &self.sent {

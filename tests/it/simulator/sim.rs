@@ -10,6 +10,7 @@ use hailer::endpoint::{Config, Endpoint, Page};
 use hailer::stats::Stats;
 
 use super::client::{Client, Nature};
+use super::receipts::Receipts;
 use super::rng::Rng;
 use super::wire::Wire;
 use super::world::{Client as Noted, MESSAGE_BYTES, Script, World, lock};
@@ -31,6 +32,7 @@ pub(super) struct Sim {
     pub(super) clients: Vec<Client>,
     pub(super) draining: bool,
     bytes_in: u64,
+    pub(super) receipts: Receipts,
     pub(super) trace: Trace,
 }
 
@@ -69,6 +71,7 @@ impl Sim {
             clients: Vec::new(),
             draining: false,
             bytes_in: 0,
+            receipts: Receipts::new(settings.shards.into(), settings.limits.receipts_tracked_max),
             trace: Trace { seed, steps: std::collections::VecDeque::new(), begun: "" },
             rng,
             settings,
@@ -104,6 +107,7 @@ impl Sim {
             _ => panic!("{refused} broadcasts were refused in one call"),
         }
         check_outs(&world, shard, before, after);
+        self.receipts.check(shard, &self.shards[shard], before, after, &world);
         drop(world);
         self.read(shard);
         result
@@ -118,6 +122,12 @@ impl Sim {
             let arrived = std::mem::take(&mut peer.arrived);
             if !arrived.is_empty() {
                 client.reader.take(&arrived, &world);
+                for n in std::mem::take(&mut client.reader.pings) {
+                    self.receipts.ping(shard, n, peer.client, world.call);
+                    if client.answers_pings() {
+                        client.pong(n);
+                    }
+                }
                 judge(client, self.draining, self.now, &self.settings, &world);
             }
         }
@@ -142,7 +152,7 @@ impl Sim {
     pub(super) fn feed(&mut self, number: usize, most: usize) {
         let client = &mut self.clients[number];
         let messages = client.ends.len();
-        let mut bytes = client.take_bytes(most);
+        let (mut bytes, pongs) = client.take_bytes(most);
         let messages = messages - client.ends.len();
         // A message may have an answer, and the end of a channel; and a ping may be in its midst.
         lock(&self.world).clients[number].made += 4 * messages * MESSAGE_BYTES;
@@ -150,7 +160,26 @@ impl Sim {
         client.heard = self.now;
         let (shard, id) = (client.shard(), client.id);
         self.bytes_in += bytes.len() as u64;
+        let was_open = self.is_open(number);
+        pongs.iter().filter(|_| was_open).for_each(|n| self.receipts.pong(shard, *n, number));
         self.call(shard, |endpoint, _, now| endpoint.handle_read(id, &mut bytes, now));
+        let is_open = self.is_open(number);
+        pongs.iter().filter(|_| is_open).for_each(|n| self.receipts.confirm(shard, *n, number));
+    }
+
+    /// Whether the server takes the client's socket for open.
+    fn is_open(&self, number: usize) -> bool {
+        let client = &self.clients[number];
+        self.shards[client.shard()].inspect_connection(client.id).is_some()
+    }
+
+    /// Everybody has sent and read what there was.
+    pub(super) fn check_receipts(&mut self) {
+        for shard in 0..self.shards.len() {
+            let open: Vec<bool> = (0..self.clients.len()).map(|number| self.is_open(number)).collect();
+            let is_away = |number: usize| self.clients[number].hung_up;
+            self.receipts.check_settled(shard, &self.shards[shard], |number| open[number], is_away);
+        }
     }
 
     pub(super) fn take_mail(&mut self, shard: usize, budget: usize) {
@@ -246,6 +275,7 @@ impl Sim {
 
     /// What must hold when no connection is left.
     pub(super) fn check_empty(&mut self) -> Stats {
+        self.receipts.check_empty(&self.shards);
         let mut sum = Stats::default();
         for endpoint in &mut self.shards {
             assert!(endpoint.is_drained());

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use hailer::broker::{Outgoing, Tally};
 use hailer::endpoint::Endpoint;
 use hailer::stats::Stats;
 use serde_json::json;
 
-use super::client::{TOPICS, act, padding};
+use super::client::{Client, TOPICS, act, padding};
+use super::receipts::receipt;
 use super::sim::Sim;
 use super::world::{Cast, OUT, PLAIN, Task, body, lock};
 
 /// Kinds of steps, and how likely each is.
-pub(super) const KINDS: [(&str, usize); 14] = [
+pub(super) const KINDS: [(&str, usize); 15] = [
     ("a client connects", 24),
     ("a client says something", 100),
     ("a client sends what it has said", 120),
@@ -26,6 +28,7 @@ pub(super) const KINDS: [(&str, usize); 14] = [
     ("a while passes", 2),
     ("everything settles", 1),
     ("a shard closes sockets", 8),
+    ("a client sends a pong that nobody waits for", 8),
 ];
 
 fn amount(of: usize) -> String {
@@ -78,11 +81,33 @@ impl Sim {
                 self.settle("in between");
                 "settled".to_owned()
             }
-            _ => {
+            13 => {
                 self.poll_closed(shard);
                 format!("shard {shard} closes sockets")
             }
+            _ => self.step_forge(),
         }
+    }
+
+    /// A client sends a pong that is not to count, or that counts once.
+    fn step_forge(&mut self) -> String {
+        let talks = |sim: &Self, number: usize| {
+            let client = &sim.clients[number];
+            client.is_live() && !client.quiet && client.reader.upgraded
+        };
+        let Some(number) = self.pick_client(talks) else { return "nobody forges".to_owned() };
+        let shard = self.clients[number].shard();
+        let foreign = |n: &usize| self.receipts.is_for(shard, *n, number) == Some(false);
+        let others: Vec<usize> = self.receipts.counted(shard).into_iter().filter(foreign).collect();
+        if !others.is_empty() && self.rng.chance(70) {
+            let n = *self.rng.pick(&others);
+            self.clients[number].pong(n);
+            return format!("client {number} forges the pong of broadcast {n}");
+        }
+        let payload: &[u8] =
+            *self.rng.pick(&[&b""[..], b"1", b"\0\0\0\0\0\0\0\0", &[255; 8], &[0; 9], &[1; 125]]);
+        self.clients[number].send_pong(payload);
+        format!("client {number} sends the pong {payload:?}")
     }
 
     fn step_mailbox(&mut self, shard: usize) -> String {
@@ -201,11 +226,24 @@ impl Sim {
             let (pad, binary) = (padding(&mut self.rng), self.rng.chance(15));
             let mut world = lock(&self.world);
             let payload = body(json!({"n": world.casts.len() + 1, "mode": mode}), pad, binary);
-            let result = self.broker.broadcast(topic, event, payload);
+            let counted = mode.is_empty() && self.rng.chance(30);
+            let n = world.casts.len() + 1;
+            let tally = Tally::new(1, self.settings.shards, || {});
+            let result = match counted {
+                false => self.broker.broadcast(topic, event, payload),
+                true => {
+                    let (tally, receipt) = (Some(tally.entry(0)), Some(receipt(n)));
+                    let outgoing = Outgoing { topic, event, payload, tally, receipt, published: None };
+                    self.broker.publish_all(vec![outgoing]).map(drop)
+                }
+            };
             assert!(result.is_ok() || self.settings.tiny, "a mailbox is full");
             if result.is_ok() {
-                let cast = Cast { topic: topic.to_owned(), from: None, binary, out: !mode.is_empty() };
-                published = world.cast(cast);
+                let out = !mode.is_empty();
+                published = world.cast(Cast { topic: topic.to_owned(), from: None, binary, out, counted });
+                if counted {
+                    self.receipts.publish(n, tally);
+                }
             }
         }
         format!("{count} broadcasts to {topic} {mode}, up to {published}")
@@ -256,7 +294,7 @@ impl Sim {
                 };
                 if result.is_ok() {
                     let from = (kind == 3).then_some(client);
-                    world.cast(Cast { topic, from, binary: false, out: false });
+                    world.cast(Cast { topic, from, binary: false, out: false, counted: false });
                 }
                 format!("broadcast {n} by the handle of join {token}: {result:?}")
             }
@@ -274,8 +312,7 @@ impl Sim {
         };
         let Some(number) = number else { return "nobody hangs up".to_owned() };
         if self.clients[number].reader.close.is_some() && self.clients[number].closing.is_none() {
-            self.clients[number].unsent.clear();
-            self.clients[number].ends.clear();
+            self.clients[number].forget_unsent();
             self.clients[number].close(Some(1000));
             return format!("client {number} answers the close frame");
         }
@@ -351,7 +388,8 @@ impl Sim {
                 }
             }
             self.turn_until_idle();
-            if rest {
+            let has_more = |client: &Client| client.is_live() && !client.unsent.is_empty();
+            if rest && !self.clients.iter().any(has_more) {
                 break;
             }
         }
@@ -363,6 +401,8 @@ impl Sim {
                 client.reader.check_complete(&world);
             }
         }
+        drop(world);
+        self.check_receipts();
     }
 
     /// Everybody goes, one way or another.

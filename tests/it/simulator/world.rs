@@ -28,6 +28,8 @@ pub(super) struct Cast {
     pub(super) binary: bool,
     /// It goes through `handle_out`.
     pub(super) out: bool,
+    /// It is counted who receives it: a ping stands right behind it.
+    pub(super) counted: bool,
 }
 
 /// A join that was granted; its token is its place in [`World::joins`].
@@ -41,6 +43,8 @@ pub(super) struct Joined {
     pub(super) start: usize,
     /// Those that had reached it when it ended, and how it ended.
     pub(super) end: Option<(usize, Ended)>,
+    /// The call of the endpoint in which that was.
+    pub(super) ended_in: u64,
     pub(super) handle: ChannelHandle,
     /// Messages put into the shard's mailbox for it.
     pub(super) mailed: usize,
@@ -264,7 +268,7 @@ impl Script {
         let mut world = self.world();
         let topic = if ["all", "from"].contains(&to) { cx.topic() } else { to }.to_owned();
         let from = (to == "from").then(|| world.joins[Self::token(cx)].client);
-        let n = world.cast(Cast { topic, from, binary, out: !mode.is_empty() });
+        let n = world.cast(Cast { topic, from, binary, out: !mode.is_empty(), counted: false });
         // What this callback records behind it comes when its own shard has got it.
         world.reach(n);
         drop(world);
@@ -309,6 +313,7 @@ impl Channel for Script {
             born: world.call,
             start: world.here(),
             end: None,
+            ended_in: 0,
             handle: cx.handle(),
             mailed: 0,
             outs: Vec::new(),
@@ -375,6 +380,7 @@ impl Channel for Script {
         let token = Self::token(cx);
         let mut world = self.world();
         let end = world.here();
+        world.joins[token].ended_in = world.call;
         if world.joins[token].end.replace((end, reason)).is_some() {
             world.complain(format!("join {token} ended twice"));
         }
@@ -385,7 +391,7 @@ impl Channel for Script {
         let in_order = reason != Ended::Disconnected || !world.acted;
         if in_order && !world.no_farewells && token.is_multiple_of(3) {
             let topic = cx.topic().to_owned();
-            let n = world.cast(Cast { topic, from: None, binary: false, out: false });
+            let n = world.cast(Cast { topic, from: None, binary: false, out: false, counted: false });
             if reason != Ended::Disconnected {
                 world.reach(n);
             }
