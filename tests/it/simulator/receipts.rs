@@ -188,7 +188,7 @@ impl Reached {
             match join.end {
                 // Its end came in the middle of this call.
                 Some((_, Ended::Disconnected)) if hears && join.ended_in == world.call => perhaps += 1,
-                Some((end, _)) if end < n => {}
+                Some((end, _)) if end < n || join.ended_in < world.call => {}
                 _ if hears => _ = addressed.insert(join.client, token),
                 _ => {}
             }
