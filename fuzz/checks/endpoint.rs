@@ -15,6 +15,9 @@
 //! r0 1 text  posts lines (split at a "|") to the second session
 //! a          from the first line on: somebody decides who connects
 //! v ada 90   the oldest decision: ada may, until 90      i eve      the newest one, likewise; without a user: refused
+//! j          from the first line on ("aj": both): requests for other paths go to a service
+//! j          the oldest of them is answered                J          the newest one
+//! P t 90     as "p", and it is counted who receives it     R0 1       sends the pong of the second of them
 //! n 80       the wall clock is set               z ada      all of ada's sockets are disconnected, "Z": denied
 //! ```
 
@@ -23,6 +26,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
+use std::num::NonZeroU64;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,19 +34,22 @@ use std::time::{Duration, Instant};
 use hailer::auth::connect::{Answer, Connect, ConnectRequest, Refusal};
 use hailer::auth::deny::Denial;
 use hailer::auth::{Identity, IdentityParts, UnixTime};
-use hailer::broker::Broker;
+use hailer::broker::{Broker, Outgoing, Tally};
 use hailer::channel::{
     Channel, ChannelError, Context, DeferredReply, Ended, JoinError, PayloadBuf, Router, SlowReader,
 };
-use hailer::endpoint::{Admission, Config, ConnectionId, Endpoint, Gone, Page, Sink, Ticket};
+use hailer::endpoint::{Admission, CallTicket, Config, ConnectionId, Endpoint, Gone, Page, Sink, Ticket};
+use hailer::http::Status;
 use hailer::limits::Limits;
 use hailer::phoenix::Payload;
+use hailer::service::{Service, ServiceReply, ServiceRequest};
 use hailer::testing::{read_frames, upgrade_request, write_masked};
 use serde_json::{Value, json};
 
 /// Whatever happens, nothing panics, what is sent is well-formed, and nothing is left at the end.
 pub(crate) fn check(data: &[u8]) {
-    let mut node = Node::new(data.starts_with(b"a\n"));
+    let first = data.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let mut node = Node::new([&b"a"[..], b"aj"].contains(&first), [&b"j"[..], b"aj"].contains(&first));
     for line in data.split(|byte| *byte == b'\n').take(500) {
         node.run(line);
     }
@@ -147,6 +154,11 @@ struct Node {
     tokens: Vec<String>,
     /// Those about whom nobody has decided.
     tickets: VecDeque<Ticket>,
+    /// Requests that the service has not answered.
+    calls: VecDeque<(CallTicket, ServiceRequest)>,
+    /// The broadcasts whose receipts are counted.
+    receipts: Vec<(NonZeroU64, Arc<Tally>)>,
+    serves: bool,
 }
 
 /// Decisions are made by the lines.
@@ -156,10 +168,24 @@ impl Connect for Undecided {
     fn connect(&self, _: ConnectRequest, _: UnixTime, _: Answer) {}
 }
 
+/// Says what it was asked.
+struct Echo;
+
+impl Service for Echo {
+    fn call(&self, request: &ServiceRequest, _: u64) -> ServiceReply {
+        let status = if request.path == "/nothing" { Status::NoContent } else { Status::Ok };
+        let reply = ServiceReply::new(status).header("x-query", request.query.clone());
+        reply.body("text/plain", [request.path.as_bytes(), &request.body].concat())
+    }
+}
+
+/// The most that bodies may hold.
+const HELD_MAX: usize = 2048;
+
 const PAGES: &[Page] = &[Page { path: "/", content_type: "text/plain", body: b"a page" }];
 
 impl Node {
-    fn new(admission: bool) -> Self {
+    fn new(admission: bool, service: bool) -> Self {
         let mut limits = Limits::default();
         limits.head_bytes_max = 1024;
         limits.topic_log_bytes_max = 4096;
@@ -173,6 +199,9 @@ impl Node {
         let router = Router::new()
             .channel_with("s*".parse().expect("a pattern"), Arc::clone(&channel) as _, SlowReader::Skip)
             .channel_with("*".parse().expect("a pattern"), channel, SlowReader::Close);
+        limits.receipts_tracked_max = 3;
+        (limits.request_bytes_max, limits.request_bytes_held_max) = (HELD_MAX, HELD_MAX);
+        limits.requests_waiting_max = 2;
         limits.connects_waiting_max = 2;
         let auto_join = Arc::new(["own:{sub}".parse().expect("a pattern"), "s".parse().expect("a pattern")]);
         let admission = admission.then(|| Admission {
@@ -181,8 +210,13 @@ impl Node {
             ..Admission::new(Arc::new(Undecided))
         });
         let limits = Arc::new(limits);
-        let config =
-            Config { limits: Arc::clone(&limits), pages: PAGES.into(), admission, ..Config::new(router) };
+        let config = Config {
+            limits: Arc::clone(&limits),
+            pages: PAGES.into(),
+            admission,
+            service: service.then(|| Arc::new(Echo) as Arc<dyn Service>),
+            ..Config::new(router)
+        };
         let broker = Broker::new(&limits, vec![Box::new(|| ())]);
         let now = Instant::now();
         let endpoint = Endpoint::new(config, &broker, 0, &[7; 32], now);
@@ -197,12 +231,34 @@ impl Node {
             pieces: [usize::MAX; 3],
             tokens: Vec::new(),
             tickets: VecDeque::new(),
+            calls: VecDeque::new(),
+            receipts: Vec::new(),
+            serves: service,
         }
     }
 
     fn run(&mut self, line: &[u8]) {
         self.obey(line);
         self.tickets.extend(std::iter::from_fn(|| self.endpoint.poll_connect().map(|(ticket, _)| ticket)));
+        self.calls.extend(std::iter::from_fn(|| self.endpoint.poll_call()));
+        self.check_receipts();
+    }
+
+    /// What is counted of receipts is possible.
+    fn check_receipts(&self) {
+        for (receipt, tally) in &self.receipts {
+            let Some(counts) = self.endpoint.receipts(*receipt) else { continue };
+            assert!(tally.is_done(), "what is counted was taken");
+            assert_eq!(counts.addressed, tally.count(0), "{counts:?}");
+            assert!(counts.received + counts.gone + counts.missed <= counts.addressed, "{counts:?}");
+            assert!(counts.behind <= counts.open(), "{counts:?}");
+        }
+    }
+
+    fn reply(&mut self, call: Option<(CallTicket, ServiceRequest)>) {
+        if let Some((ticket, request)) = call {
+            self.endpoint.handle_reply(ticket, &Echo.call(&request, 0), self.now);
+        }
     }
 
     fn obey(&mut self, line: &[u8]) {
@@ -238,6 +294,12 @@ impl Node {
                 self.send(digit, request.as_bytes());
             }
             b'r' => self.post(digit, operand),
+            b'R' => {
+                let receipt = number(operand).and_then(|at| self.receipts.get(at));
+                // Of none, it is what nobody has asked for.
+                let receipt = receipt.map_or(7, |(receipt, _)| receipt.get());
+                self.send_frame(digit, 0x8a, &receipt.to_be_bytes());
+            }
             _ => self.run_for_all(*op, operand),
         }
     }
@@ -284,12 +346,14 @@ impl Node {
             b'+' => self.wait(Duration::from_millis(count.unwrap_or(1).min(100_000) as u64)),
             b'm' => _ = self.endpoint.handle_mailbox(count.unwrap_or(usize::MAX), self.now),
             b'l' => _ = self.endpoint.flush(count.unwrap_or(usize::MAX), self.now, &mut self.wire),
-            b'p' => {
-                let text = String::from_utf8_lossy(operand);
-                let (topic, size) = text.split_once(' ').unwrap_or((&text, ""));
-                let body = "a".repeat(size.parse().unwrap_or(1).min(5000));
-                // The mailbox may be full.
-                let _ = self.broker.broadcast(topic, "e", json!({ "body": body }).into());
+            b'p' | b'P' => self.publish(operand, op == b'P'),
+            b'j' => {
+                let call = self.calls.pop_front();
+                self.reply(call);
+            }
+            b'J' => {
+                let call = self.calls.pop_back();
+                self.reply(call);
             }
             b'y' => {
                 let replies = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
@@ -315,6 +379,24 @@ impl Node {
             b'o' => self.endpoint.drain(self.now),
             b'k' => self.forget_closed(),
             _ => {}
+        }
+    }
+
+    fn publish(&mut self, operand: &[u8], counted: bool) {
+        let text = String::from_utf8_lossy(operand);
+        let (topic, size) = text.split_once(' ').unwrap_or((&text, ""));
+        let payload = json!({ "body": "a".repeat(size.parse().unwrap_or(1).min(5000)) }).into();
+        // The mailbox may be full.
+        if !counted {
+            let _ = self.broker.broadcast(topic, "e", payload);
+            return;
+        }
+        let receipt = NonZeroU64::MAX.get() - self.receipts.len() as u64;
+        let (receipt, tally) = (NonZeroU64::new(receipt), Tally::new(1, 1, || ()));
+        let entry = Some(tally.entry(0));
+        let outgoing = Outgoing { topic, event: "e", payload, tally: entry, receipt, published: None };
+        if let (Ok(_), Some(receipt)) = (self.broker.publish_all(vec![outgoing]), receipt) {
+            self.receipts.push((receipt, tally));
         }
     }
 
@@ -395,6 +477,24 @@ impl Node {
         }
     }
 
+    /// All bytes that bodies may hold are free.
+    fn check_nothing_is_held(&mut self) {
+        if !self.serves {
+            return;
+        }
+        self.pieces[0] = usize::MAX;
+        let head = format!("POST /all HTTP/1.1\r\nHost: a\r\nContent-Length: {HELD_MAX}\r\n\r\n");
+        if self.endpoint.is_draining() || self.connection(0).is_none() {
+            return;
+        }
+        self.send(0, &[head.as_bytes(), &[b'x'; HELD_MAX]].concat());
+        let call = self.endpoint.poll_call();
+        assert!(call.is_some(), "what bodies have held was given back");
+        self.hang_up(0, Endpoint::handle_error);
+        self.reply(call);
+        self.forget_closed();
+    }
+
     /// Everybody hangs up, and time passes as long as there is anything to wait for.
     fn end(&mut self) {
         for digit in 0..3 {
@@ -413,6 +513,15 @@ impl Node {
         for ticket in std::mem::take(&mut self.tickets) {
             self.decide(Some(ticket), b"late");
         }
+        while !self.calls.is_empty() {
+            let call = self.calls.pop_front();
+            self.reply(call);
+        }
+        for (receipt, _) in &self.receipts {
+            let counts = self.endpoint.receipts(*receipt).unwrap_or_default();
+            assert_eq!((counts.open(), counts.behind), (0, 0), "nobody is left: {counts:?}");
+        }
+        self.check_nothing_is_held();
         let stats = self.endpoint.stats();
         assert!(self.endpoint.is_drained() && self.wire.0.is_empty());
         let left = (stats.connections, stats.web_sockets, stats.sessions, stats.topics);
@@ -434,6 +543,10 @@ fn check_received(bytes: &[u8]) {
     let ended = frames.iter().position(|frame| frame.opcode == 0x8);
     if let Some(at) = ended {
         assert_eq!((at + 1, head + 4 + used), (frames.len(), bytes.len()), "a close frame is the last");
+    }
+    for (at, _) in frames.iter().enumerate().filter(|(_, frame)| frame.opcode == 0x9) {
+        let before = at.checked_sub(1).map(|before| frames[before].opcode);
+        assert_eq!(before, Some(0x1), "a ping stands right behind its broadcast");
     }
     for frame in frames.iter().filter(|frame| frame.opcode == 0x1) {
         let message: Value = serde_json::from_slice(&frame.payload).expect("a text frame is JSON");
