@@ -1,10 +1,12 @@
 //! A room of both transports on virtual time, whose network loses, delays, repeats and reorders polls as a seed
-//! says: every client gets every message from its join on, in order and once.
+//! says: every client gets every message from its join on, in order and once, and is
+//! counted once among those who have received it.
 //!
 //! `HAILER_SEEDS=1000` runs so many seeds, `HAILER_SEED=7` runs one; a failure prints its seed and the last
 //! steps.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +23,8 @@ use crate::simulator::rng::Rng;
 
 const SEEDS: u64 = 100;
 const STEPS: usize = 250;
+/// Messages whose receipts are compared at a time.
+const COUNTED: usize = 8;
 const LOBBY: &str = "room:lobby";
 
 struct Member {
@@ -34,12 +38,22 @@ struct Member {
     away: bool,
 }
 
+/// A message of which it is counted who has received it.
+struct Counted {
+    receipt: NonZeroU64,
+    number: u64,
+    /// So many of the members were there.
+    addressed: usize,
+}
+
 struct Room {
     server: TestServer,
     rng: Rng,
     members: Vec<Member>,
     /// Messages sent so far.
     sent: u64,
+    /// The last of the counted messages.
+    counted: VecDeque<Counted>,
     seed: u64,
     steps: VecDeque<String>,
 }
@@ -54,7 +68,15 @@ impl Room {
         let router = Router::new().channel("room:*".parse().unwrap(), Notification::default());
         let config = Config { limits: Arc::new(limits), ..Config::new(router) };
         let server = TestServer::with_config(&config, shards);
-        Self { server, rng, members: Vec::new(), sent: 0, seed, steps: VecDeque::new() }
+        Self {
+            server,
+            rng,
+            members: Vec::new(),
+            sent: 0,
+            counted: VecDeque::new(),
+            seed,
+            steps: VecDeque::new(),
+        }
     }
 
     fn note(&mut self, step: String) {
@@ -84,12 +106,44 @@ impl Room {
     fn publish(&mut self) {
         for _ in 0..self.rng.range(1, 5) {
             let body = Self::body(self.sent);
-            self.server.publish(LOBBY, "new_msg", json!({ "body": body })).unwrap();
+            let payload = json!({ "body": body });
+            if self.rng.chance(40) {
+                self.publish_counted(payload);
+            } else {
+                self.server.publish(LOBBY, "new_msg", payload).unwrap();
+            }
             self.sent += 1;
         }
         self.note(format!("messages up to {}", self.sent));
         if self.rng.chance(70) {
             self.server.settle();
+        }
+    }
+
+    fn publish_counted(&mut self, payload: serde_json::Value) {
+        let (addressed, receipt) = self.server.broadcast_with_receipt(LOBBY, "new_msg", payload).unwrap();
+        assert_eq!(addressed, self.members.len() as u64);
+        if self.counted.len() == COUNTED {
+            self.counted.pop_front();
+        }
+        self.counted.push_back(Counted { receipt, number: self.sent, addressed: self.members.len() });
+    }
+
+    /// Those have received a message who have read it, and shown that by the ping behind it or by their next poll.
+    fn check_receipts(&self) {
+        for Counted { receipt, number, addressed } in &self.counted {
+            let counts = self.server.receipts(*receipt).unwrap();
+            let members = &self.members[..*addressed];
+            let has = members.iter().filter(|member| member.next > *number).count() as u64;
+            // The message has come to it, and perhaps not yet the whole of the ping.
+            let in_the_midst = |member: &&Member| !member.polls && member.narrow && member.next == number + 1;
+            let perhaps = members.iter().filter(in_the_midst).count() as u64;
+            assert_eq!((counts.addressed, counts.gone, counts.missed), (*addressed as u64, 0, 0));
+            assert!(
+                (has - perhaps..=has).contains(&counts.received),
+                "{has} have message {number}, {perhaps} of them perhaps not its ping: {counts:?}"
+            );
+            assert!(counts.behind <= counts.open(), "{counts:?}");
         }
     }
 
@@ -205,7 +259,10 @@ impl Room {
     }
 
     fn run(mut self) -> Stats {
-        (0..STEPS).for_each(|_| self.step());
+        for _ in 0..STEPS {
+            self.step();
+            self.check_receipts();
+        }
         for index in 0..self.members.len() {
             if self.members[index].away {
                 self.poll(index);
@@ -219,11 +276,19 @@ impl Room {
             self.read(index);
             assert_eq!(self.members[index].next, self.sent, "member {index} has got everything");
         }
+        self.check_receipts();
+        let are_settled = |room: &Self| {
+            let mut counts =
+                room.counted.iter().map(|counted| room.server.receipts(counted.receipt).unwrap());
+            counts.all(|counts| counts.received == counts.addressed && counts.behind == 0)
+        };
+        assert!(are_settled(&self), "everybody has shown that it has everything");
         let stats = self.server.stats();
         self.server.drain();
         self.server.advance(Duration::from_secs(20));
         let left = self.server.stats();
         assert_eq!((left.connections, left.sessions, left.topics), (0, 0, 0));
+        assert!(are_settled(&self), "nobody is counted twice");
         stats
     }
 }
