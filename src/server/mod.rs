@@ -10,7 +10,7 @@ pub mod accounts;
 mod connect;
 #[cfg(feature = "accounts")]
 pub mod denials;
-#[cfg(feature = "api")]
+#[cfg(all(feature = "api", feature = "accounts"))]
 pub mod desk;
 #[cfg(feature = "api")]
 pub mod inspect;
