@@ -9,6 +9,8 @@ use crate::channel::PayloadBuf;
 /// What a message has on the wire besides its topic, event and payload: refs, punctuation and the frame's head.
 const MESSAGE_OVERHEAD: usize = 64;
 
+type Topics = HashMap<Box<str>, Vec<Kept>>;
+
 /// A message that later joiners get.
 #[derive(Debug, Clone)]
 pub struct Kept {
@@ -27,7 +29,7 @@ pub struct Kept {
 /// The kept messages of all topics, oldest first. It is asked at joins alone.
 #[derive(Debug, Default)]
 pub struct Board {
-    topics: RwLock<HashMap<Box<str>, Vec<Kept>>>,
+    topics: RwLock<Topics>,
 }
 
 impl Kept {
@@ -68,10 +70,7 @@ impl Board {
         for (behind, topic, kept) in entries {
             let list = topics.entry(topic.into()).or_default();
             list.retain(|other| other.id != kept.id);
-            if list.len() >= max.max(1) {
-                list.remove(0);
-            }
-            list.push(Kept { sequence: first + behind, ..kept });
+            push(list, Kept { sequence: first + behind, ..kept }, max);
         }
         Ok(first)
     }
@@ -90,23 +89,33 @@ impl Board {
         self.keep_all(vec![(0, topic, kept)], max, publish)
     }
 
-    /// Keeps a message that was broadcast by an earlier process.
-    pub fn restore(&self, topic: &str, kept: Kept) {
+    /// Keeps a message that was broadcast by an earlier process, behind those that are there. Beyond `max` messages of
+    /// the topic the oldest is given up, as it was by that process.
+    pub fn restore(&self, topic: &str, kept: Kept, max: usize) {
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        topics.entry(topic.into()).or_default().push(kept);
+        push(topics.entry(topic.into()).or_default(), kept, max);
+    }
+
+    /// Gives up a message and broadcasts that it is taken back, in one step: whoever joins meanwhile gets both or
+    /// neither. `publish` broadcasts it.
+    ///
+    /// # Errors
+    /// What `publish` fails with; the message stays where it is then, with its place.
+    pub fn take_back<T, E>(
+        &self,
+        topic: &str,
+        id: &str,
+        publish: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        let published = publish()?;
+        remove(&mut topics, topic, id);
+        Ok(published)
     }
 
     /// Gives up a message; whether it was kept.
     pub fn remove(&self, topic: &str, id: &str) -> bool {
-        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(list) = topics.get_mut(topic) else { return false };
-        let before = list.len();
-        list.retain(|kept| &*kept.id != id);
-        let found = list.len() < before;
-        if list.is_empty() {
-            topics.remove(topic);
-        }
-        found
+        remove(&mut self.topics.write().unwrap_or_else(PoisonError::into_inner), topic, id)
     }
 
     /// Gives up what nobody gets any more.
@@ -151,4 +160,23 @@ impl Board {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Keeps one more message of a topic, and the oldest no longer if there are too many.
+fn push(list: &mut Vec<Kept>, kept: Kept, max: usize) {
+    if list.len() >= max.max(1) {
+        list.remove(0);
+    }
+    list.push(kept);
+}
+
+fn remove(topics: &mut Topics, topic: &str, id: &str) -> bool {
+    let Some(list) = topics.get_mut(topic) else { return false };
+    let before = list.len();
+    list.retain(|kept| &*kept.id != id);
+    let found = list.len() < before;
+    if list.is_empty() {
+        topics.remove(topic);
+    }
+    found
 }

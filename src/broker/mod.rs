@@ -8,7 +8,7 @@ mod tally;
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -87,6 +87,8 @@ pub struct Broker {
     mailboxes: Box<[Mailbox]>,
     /// Held while a broadcast is put into the mailboxes; counts the broadcasts.
     sequence: Mutex<u64>,
+    /// Set while the sequence is held: nothing is taken from outside any more.
+    closed: AtomicBool,
     refused: AtomicU64,
     bytes_max: usize,
     commands_max: usize,
@@ -102,6 +104,7 @@ impl Broker {
         Arc::new(Self {
             mailboxes,
             sequence: Mutex::new(0),
+            closed: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             bytes_max: limits.mailbox_bytes_max,
             commands_max: limits.mailbox_commands_max,
@@ -118,6 +121,20 @@ impl Broker {
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Takes nothing more with [`publish_all`](Self::publish_all). What was taken before has its place in the order, and
+    /// what channels say while they end still passes.
+    pub fn close(&self) {
+        let sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
+        self.closed.store(true, Ordering::Release);
+        drop(sequence);
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// The place of the last broadcast in the order of the node.
@@ -148,7 +165,7 @@ impl Broker {
     /// in the order, counted from 1.
     ///
     /// # Errors
-    /// A shard's mailbox has no room for all of them. No tally is told then.
+    /// A shard's mailbox has no room for all of them, or the broker was [closed](Self::close). No tally is told then.
     pub fn publish_all(&self, outgoing: Vec<Outgoing<'_>>) -> Result<u64, Overloaded> {
         let prepare = |outgoing: Outgoing<'_>| {
             let Outgoing { topic, event, payload, tally, receipt, published } = outgoing;
@@ -157,6 +174,9 @@ impl Broker {
         // Made before anything is locked.
         let prepared: Vec<_> = outgoing.into_iter().map(prepare).collect();
         let mut sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_closed() {
+            return Err(Overloaded);
+        }
         let cost = prepared.iter().map(|(broadcast, _)| broadcast.cost()).sum();
         self.check_room(prepared.len(), cost)?;
         let first = *sequence + 1;
@@ -368,6 +388,24 @@ mod tests {
         assert_eq!(broker.refused(), 1);
         assert_eq!((sequence(&mut first), sequence(&mut second)), (None, Some(1)));
         assert_eq!(broker.publish("t", "e", large(), None), Ok(2));
+    }
+
+    #[test]
+    fn what_comes_from_outside_is_refused_once_it_is_closed() {
+        let broker = broker(&Limits::default(), &Arc::default());
+        let outgoing = || Outgoing {
+            topic: "t",
+            event: "e",
+            payload: PayloadBuf::empty(),
+            tally: None,
+            receipt: None,
+            published: None,
+        };
+        assert_eq!(broker.publish_all(vec![outgoing(), outgoing()]), Ok(1));
+        broker.close();
+        assert_eq!(broker.publish_all(vec![outgoing()]), Err(Overloaded));
+        assert_eq!(broker.publish("t", "e", PayloadBuf::empty(), None), Ok(3));
+        assert_eq!(broker.refused(), 0);
     }
 
     #[test]

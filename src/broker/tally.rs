@@ -49,6 +49,18 @@ impl Tally {
 }
 
 impl TallyEntry {
+    /// What every shard has counted for this broadcast; `None` until all have counted all of the tally.
+    #[must_use]
+    pub fn total(&self) -> Option<u64> {
+        self.tally.is_done().then(|| self.so_far())
+    }
+
+    /// What has been counted for this broadcast so far.
+    #[must_use]
+    pub fn so_far(&self) -> u64 {
+        self.tally.count(self.index)
+    }
+
     /// A shard has counted so many.
     pub(crate) fn add(&self, count: u64) {
         if let Some(sum) = self.tally.counts.get(self.index) {

@@ -299,7 +299,8 @@ impl ServerHandle {
     /// node's order, counted from 1.
     ///
     /// # Errors
-    /// As for [`broadcast`](Self::broadcast); no tally is told then.
+    /// As for [`broadcast`](Self::broadcast), or the server ends ([`is_ending`](Self::is_ending)) and nobody would get
+    /// them any more; no tally is told then.
     pub fn publish_all(&self, outgoing: Vec<Outgoing<'_>>) -> Result<u64, Overloaded> {
         self.broker.publish_all(outgoing)
     }
@@ -336,6 +337,12 @@ impl ServerHandle {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.collect(&self.ask())
+    }
+
+    /// Whether the server has begun to end.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.broker.is_closed()
     }
 
     /// Whether no shard runs any more.
@@ -385,6 +392,8 @@ impl ServerHandle {
     /// Begins to end the server, or shortens the time that it has left for it.
     pub fn drain_within(&self, time: Duration) {
         let deadline = Instant::now() + time;
+        // What is taken before stands in front of the end, and is delivered.
+        self.broker.close();
         for remote in &*self.remotes {
             remote.send(Control::Drain { deadline });
         }

@@ -25,27 +25,33 @@ impl ServerHandle {
         sum
     }
 
-    /// How far broadcasts have got whose receipts are counted, in the order of `receipts`. `None` for one that no
-    /// shard counts. Shards that don't answer within a second are left out.
+    /// How far broadcasts have got whose receipts are counted, in the order of `receipts`; for one that no shard counts,
+    /// `None` stands there. `None`: a shard has not answered within a second, and a sum without it would be wrong.
     #[must_use]
-    pub fn receipts(&self, receipts: &Arc<[NonZeroU64]>) -> Vec<Option<ReceiptCounts>> {
+    pub fn receipts(&self, receipts: &Arc<[NonZeroU64]>) -> Option<Vec<Option<ReceiptCounts>>> {
         let asked = Arc::clone(receipts);
         let answers = self.ask_all(move |endpoint, _| {
             asked.iter().map(|receipt| endpoint.receipts(*receipt)).collect::<Vec<_>>()
         });
         let mut sums = vec![None; receipts.len()];
-        for answer in answers.into_iter().flatten() {
-            for (sum, counts) in sums.iter_mut().zip(answer) {
+        for answer in answers {
+            for (sum, counts) in sums.iter_mut().zip(answer?) {
                 let Some(counts) = counts else { continue };
                 *sum.get_or_insert_with(ReceiptCounts::default) += counts;
             }
         }
-        sums
+        Some(sums)
     }
 
-    /// Has the receipts of a broadcast counted no longer.
-    pub fn forget_receipts(&self, receipt: NonZeroU64) {
-        self.ask_all(move |endpoint, _| endpoint.forget_receipts(receipt));
+    /// Has the receipts of broadcasts counted no longer. Does not wait until it is done.
+    pub fn forget_receipts(&self, receipts: &Arc<[NonZeroU64]>) {
+        for shard in 0..self.shard_count() {
+            let receipts = Arc::clone(receipts);
+            let (sender, _) = channel();
+            self.pose(shard, sender, move |endpoint, _, _| {
+                receipts.iter().for_each(|receipt| endpoint.forget_receipts(*receipt));
+            });
+        }
     }
 
     /// Closes one socket, by the id that [`ConnectionView`](crate::desk::ConnectionView) has; whether it was open.

@@ -166,10 +166,11 @@ impl Office {
             });
             chores.push(Box::new(move |at| admin.expire(at)));
         }
-        Clerk::start(publisher, Some(office_server), chores).map_err(StartError::Clients)?;
+        let clerk = Clerk::start(publisher, Some(office_server), chores).map_err(StartError::Clients)?;
         server.accompany(move || {
             // Requests under way are answered, and what they have to be written is written.
             let ended = office.shutdown();
+            clerk.end();
             store.close();
             ended.map(drop)
         });

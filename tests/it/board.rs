@@ -14,7 +14,7 @@ fn a_joiner_gets_what_its_shard_has_taken_and_what_has_time_left() {
     let (board, now) = (Board::new(), Instant::now());
     let kept =
         |id: &str, seconds: u64| Kept::new(id, "e", PayloadBuf::empty(), now + Duration::from_secs(seconds));
-    board.restore("t", kept("before", 10));
+    board.restore("t", kept("before", 10), 9);
     assert_eq!(board.keep("t", kept("first", 20), 9, || Ok::<_, ()>(7)), Ok(7));
     assert_eq!(board.keep("t", kept("refused", 20), 9, || Err(())), Err(()));
     assert_eq!(ids(&board, 6, now), ["before"]);
@@ -41,7 +41,7 @@ fn the_newest_are_given_where_there_is_no_room_for_all() {
     let (board, now) = (Board::new(), Instant::now());
     let payload = PayloadBuf::json(&"x".repeat(998)).unwrap();
     for id in ["1", "2", "3", "4"] {
-        board.restore("t", Kept::new(id, "e", payload.clone(), now + Duration::from_secs(1)));
+        board.restore("t", Kept::new(id, "e", payload.clone(), now + Duration::from_secs(1)), 9);
     }
     let given = |room| {
         board.for_joiner("t", 0, now, room).into_iter().map(|kept| kept.id.into()).collect::<Vec<String>>()

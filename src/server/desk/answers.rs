@@ -11,6 +11,9 @@ type Name = (String, String);
 /// What was asked for, as a hash.
 pub(super) type Fingerprint = [u8; 32];
 
+/// Bytes of answers that are remembered: of requests with very many messages, far fewer than of others.
+const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
 struct Answer {
     fingerprint: Fingerprint,
     /// JSON; `None` while the request is under way.
@@ -18,10 +21,43 @@ struct Answer {
     until: UnixMillis,
 }
 
+#[derive(Default)]
+struct Table {
+    answers: HashMap<Name, Answer>,
+    /// Of the answers that are there.
+    bytes: usize,
+}
+
+impl Table {
+    /// Forgets what is over.
+    fn tidy(&mut self, at: UnixMillis) {
+        let bytes = &mut self.bytes;
+        self.answers.retain(|_, answer| {
+            let stays = answer.reply.is_none() || answer.until > at;
+            *bytes -= if stays { 0 } else { answer.bytes() };
+            stays
+        });
+    }
+
+    fn insert(&mut self, name: Name, answer: Answer) {
+        self.bytes += answer.bytes();
+        if let Some(before) = self.answers.insert(name, answer) {
+            self.bytes -= before.bytes();
+        }
+    }
+}
+
+impl Answer {
+    fn bytes(&self) -> usize {
+        self.reply.as_ref().map_or(0, String::len)
+    }
+}
+
 /// The answers that are good at present, and the requests under way.
 pub(super) struct Answers {
-    table: Mutex<HashMap<Name, Answer>>,
+    table: Mutex<Table>,
     max: usize,
+    bytes_max: usize,
 }
 
 /// What a request is to do.
@@ -43,10 +79,10 @@ pub(super) struct Claim<'a> {
 
 impl Answers {
     pub(super) fn new(max: usize) -> Self {
-        Self { table: Mutex::default(), max }
+        Self { table: Mutex::default(), max, bytes_max: ANSWER_BYTES_MAX }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Name, Answer>> {
+    fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -64,7 +100,7 @@ impl Answers {
         until: UnixMillis,
     ) -> Result<Begun<'_>, DeskError> {
         let mut table = self.lock();
-        match table.get(&name) {
+        match table.answers.get(&name) {
             Some(answer) if answer.until <= at && answer.reply.is_some() => {}
             Some(answer) if answer.fingerprint != fingerprint => {
                 let sentence = "this idempotency key was used for another request";
@@ -77,10 +113,11 @@ impl Answers {
             }
             None => {}
         }
-        if table.len() >= self.max {
-            table.retain(|_, answer| answer.reply.is_none() || answer.until > at);
+        let is_full = |table: &Table| table.answers.len() >= self.max || table.bytes >= self.bytes_max;
+        if is_full(&table) {
+            table.tidy(at);
         }
-        if table.len() >= self.max {
+        if is_full(&table) {
             let sentence = "too many idempotency keys are in use; try again later";
             return Err(DeskError::new(ErrorCode::Overloaded, sentence));
         }
@@ -91,9 +128,9 @@ impl Answers {
     /// Forgets what is over.
     pub(super) fn forget_expired(&self, at: UnixMillis) {
         let mut table = self.lock();
-        table.retain(|_, answer| answer.reply.is_none() || answer.until > at);
-        if table.is_empty() {
-            *table = HashMap::new();
+        table.tidy(at);
+        if table.answers.is_empty() {
+            *table = Table::default();
         }
     }
 }
@@ -101,9 +138,8 @@ impl Answers {
 impl Claim<'_> {
     /// The request is answered.
     pub(super) fn answer(mut self, reply: String) {
-        if let Some(answer) = self.answers.lock().get_mut(&self.name) {
-            answer.reply = Some(reply);
-        }
+        let (fingerprint, until, reply) = (self.fingerprint, self.until, Some(reply));
+        self.answers.lock().insert(self.name.clone(), Answer { fingerprint, reply, until });
         self.answered = true;
     }
 }
@@ -111,7 +147,7 @@ impl Claim<'_> {
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         if !self.answered {
-            self.answers.lock().remove(&self.name);
+            self.answers.lock().answers.remove(&self.name);
         }
     }
 }
@@ -161,6 +197,18 @@ mod tests {
         assert_eq!(begin(&answers, "c", 1, MINUTE / 2), Err(ErrorCode::Overloaded));
         assert_eq!(begin(&answers, "c", 1, MINUTE).as_deref(), Ok("done"), "a is over");
         answers.forget_expired(10 * MINUTE);
-        assert!(answers.lock().is_empty());
+        assert!(answers.lock().answers.is_empty());
+    }
+
+    #[test]
+    fn bytes_of_answers_are_bounded() {
+        let answers = Answers { bytes_max: 20, ..Answers::new(10) };
+        for key in ["a", "b", "c"] {
+            assert_eq!(begin(&answers, key, 1, 0).as_deref(), Ok("done"), "so far there are less than 20");
+        }
+        assert_eq!(begin(&answers, "d", 1, 0), Err(ErrorCode::Overloaded));
+        assert_eq!(begin(&answers, "a", 1, 0).as_deref(), Ok("answer 1"));
+        assert_eq!(begin(&answers, "a", 2, MINUTE).as_deref(), Ok("done"), "all are over");
+        assert_eq!(answers.lock().bytes, "answer 2".len());
     }
 }

@@ -1,7 +1,9 @@
 //! The thread that sends what is scheduled, asks how far messages have got, and tidies up.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tracing::{error, warn};
@@ -9,7 +11,7 @@ use tracing::{error, warn};
 use super::publish::{Counted, random_number};
 use super::{COUNT_PATIENCE, Publisher};
 use crate::channel::PayloadBuf;
-use crate::desk::{DeskError, ErrorCode, Message, MessageState, Progress, UnixMillis};
+use crate::desk::{DeskError, Message, MessageState, Progress, UnixMillis};
 use crate::server::ServerHandle;
 use crate::server::connect::unix_millis;
 use crate::server::store::{Counts, PRUNED_ROWS_MAX, Prune, Write};
@@ -21,7 +23,8 @@ const SCHEDULE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often what is over is forgotten.
 const TIDY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Messages whose time has come that are sent before the thread looks at anything else.
+/// Messages whose time has come that are sent before the thread looks at anything else; if there are more, it goes on
+/// with them at once.
 const DUE_MAX: usize = 100;
 
 /// Does what has its time.
@@ -38,7 +41,7 @@ pub struct Clerk {
 pub type Chore = Box<dyn Fn(UnixMillis) + Send>;
 
 impl Clerk {
-    /// Starts the thread; it ends with the publisher's server. Pages of the back office hear how far messages have got
+    /// Starts the thread; it ends with the publisher's server, and then [`RunningClerk::end`] waits for it. Pages of the back office hear how far messages have got
     /// on the topic `admin:message:<id>` (event `progress`), and how many are there on `admin:overview` (event
     /// `overview`), once a second. `chores` are done about as often.
     ///
@@ -48,11 +51,10 @@ impl Clerk {
         publisher: Arc<Publisher>,
         office: Option<ServerHandle>,
         chores: Vec<Chore>,
-    ) -> io::Result<()> {
+    ) -> io::Result<RunningClerk> {
         let mut clerk = Self { publisher, office, chores, failing: false };
         let thread = std::thread::Builder::new().name("hailer-clerk".to_owned());
-        thread.spawn(move || clerk.run())?;
-        Ok(())
+        thread.spawn(move || clerk.run()).map(RunningClerk)
     }
 
     fn run(&mut self) {
@@ -61,9 +63,10 @@ impl Clerk {
         while !self.publisher.server.has_ended() {
             self.watch();
             let now = Instant::now();
+            let mut more = false;
             if now >= scheduled {
-                scheduled = now + SCHEDULE_INTERVAL;
-                self.send_due();
+                more = self.send_due();
+                scheduled = if more { now } else { now + SCHEDULE_INTERVAL };
                 self.show_overview();
                 self.chores.iter().for_each(|chore| chore(unix_millis()));
             }
@@ -71,8 +74,10 @@ impl Clerk {
                 tidied = now + TIDY_INTERVAL;
                 self.tidy(now);
             }
-            // Woken early or late, it looks once more or once less.
-            std::thread::park_timeout(WATCH_INTERVAL);
+            if !more {
+                // Woken early or late, it looks once more or once less.
+                std::thread::park_timeout(WATCH_INTERVAL);
+            }
         }
     }
 
@@ -84,10 +89,15 @@ impl Clerk {
             return;
         }
         let counts = server.receipts(&receipts);
-        for changed in tracking.update(&receipts, &counts, Instant::now()) {
+        let changed = tracking.update(&receipts, counts.as_deref(), Instant::now());
+        let done = changed.iter().filter(|changed| changed.progress.done).map(|changed| changed.receipt);
+        let done: Arc<[NonZeroU64]> = done.collect();
+        if !done.is_empty() {
+            server.forget_receipts(&done);
+        }
+        for changed in changed {
             let Progress { addressed, received, done, .. } = changed.progress;
             if done {
-                server.forget_receipts(changed.receipt);
                 let counts = Counts { offset: None, subscribers: Some(addressed), received: Some(received) };
                 // Without room for it the record lacks the counts.
                 let _ = store.submit(Write::SetCounts { id: changed.id.clone(), counts });
@@ -117,20 +127,31 @@ impl Clerk {
         let _ = office.broadcast("admin:overview", "overview", overview.into());
     }
 
-    /// Sends the messages whose time has come.
-    fn send_due(&mut self) {
+    /// Sends the messages whose time has come; whether there may be more.
+    fn send_due(&mut self) -> bool {
+        // What nobody would get any more is for the next process.
+        if self.publisher.server.is_ending() {
+            return false;
+        }
         let now = unix_millis();
         let due = self.publisher.store.reader().due_messages(now, DUE_MAX);
-        let result = due
-            .map_err(DeskError::from)
-            .and_then(|due| due.iter().try_for_each(|message| self.publisher.send_scheduled(message, now)));
+        let result = due.map_err(DeskError::from).and_then(|due| {
+            self.publisher.finish_undoing()?;
+            due.iter().try_for_each(|message| self.publisher.send_scheduled(&message.id, now))?;
+            Ok(due.len() == DUE_MAX)
+        });
         match result {
-            Ok(()) => self.failing = false,
+            Ok(more) => {
+                self.failing = false;
+                return more;
+            }
+            Err(_) if self.publisher.server.is_ending() => {}
             Err(error) if !std::mem::replace(&mut self.failing, true) => {
                 error!(%error, "scheduled messages wait: they can't be sent, or it can't be noted that they were");
             }
             Err(_) => {}
         }
+        false
     }
 
     /// Forgets what is over.
@@ -158,38 +179,55 @@ impl Clerk {
     }
 }
 
+/// The thread of a [`Clerk`].
+pub struct RunningClerk(JoinHandle<()>);
+
+impl RunningClerk {
+    /// Waits for the thread of a publisher whose server has ended, so that what it does is done.
+    pub fn end(self) {
+        self.0.thread().unpark();
+        if self.0.join().is_err() {
+            error!("the thread that sends what is scheduled has panicked");
+        }
+    }
+}
+
 impl Publisher {
     /// Sends a message whose time has come. It is noted afterwards that it was sent, so that a process that dies between
     /// the two sends it again: clients know it by its id, if it has one.
-    fn send_scheduled(&self, message: &Message, now: UnixMillis) -> Result<(), DeskError> {
-        if message.expires_at.is_some_and(|expires| expires <= now) {
-            self.set_state(message, MessageState::Expired, now, None)?;
+    fn send_scheduled(&self, id: &str, now: UnixMillis) -> Result<(), DeskError> {
+        let _hold = self.holds.hold_one(id);
+        // It may have been cancelled since it was listed.
+        let found = self.store.reader().message(id)?;
+        let Some(message) = found.filter(|message| message.state == MessageState::Scheduled) else {
             return Ok(());
-        }
-        let was_sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner).contains(&message.id);
-        if !was_sent {
-            let receipt = if message.receipts { Some(random_number()?) } else { None };
-            let counted = Counted::new(&self.server, 1);
-            let offset = self.send(&[message], &[receipt], &counted.tally)?;
-            self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(message.id.clone());
-            counted.wait(COUNT_PATIENCE);
-            let subscribers = counted.tally.is_done().then(|| counted.tally.count(0));
-            if let Some(receipt) = receipt {
-                self.tracking.begin(&message.id, receipt, counted.tally.count(0), Instant::now());
+        };
+        if !self.is_sent(id) {
+            if message.expires_at.is_some_and(|expires| expires <= now) {
+                return Ok(self.set_state(&message, MessageState::Expired, now, None).map(drop)?);
             }
-            let counts = Counts { offset: Some(offset), subscribers, received: None };
-            // Without room for it the record lacks the counts.
-            let _ = self.store.submit(Write::SetCounts { id: message.id.clone(), counts });
+            self.send_first(&message)?;
         }
-        let noted = self.set_state(message, MessageState::Sent, now, None)?;
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner).remove(&message.id);
-        if noted {
-            return Ok(());
+        let noted = self.set_state(&message, MessageState::Sent, now, None)?;
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        // Nobody here changes it meanwhile, but another process may have.
+        if noted { Ok(()) } else { self.take_back(&message) }
+    }
+
+    /// Sends a message whose time has come, and remembers that.
+    fn send_first(&self, message: &Message) -> Result<(), DeskError> {
+        let receipt = if message.receipts { Some(random_number()?) } else { None };
+        let counted = Counted::new(&self.server, 1);
+        let offset = self.send(&[message], &[receipt], &counted.tally)?;
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(message.id.clone());
+        counted.wait(COUNT_PATIENCE);
+        let entry = counted.tally.entry(0);
+        let counts = Counts { offset: Some(offset), subscribers: entry.total(), received: None };
+        // Without room for it the record lacks the counts.
+        let _ = self.store.submit(Write::SetCounts { id: message.id.clone(), counts });
+        if let Some(receipt) = receipt {
+            self.tracking.begin(&message.id, receipt, entry, Instant::now());
         }
-        // It was cancelled while it was sent: it is taken back.
-        self.board.remove(&message.topic, &message.id);
-        let payload = PayloadBuf::from(serde_json::json!({ "id": message.id }));
-        let retracted = self.server.broadcast(&message.topic, super::RETRACT, payload);
-        retracted.map_err(|_| DeskError::new(ErrorCode::Overloaded, "a message was not taken back"))
+        Ok(())
     }
 }

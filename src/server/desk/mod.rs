@@ -4,13 +4,15 @@
 mod answers;
 mod clerk;
 mod drafts;
+mod holds;
 mod publish;
 mod records;
 mod tracking;
+mod undo;
 
 use std::collections::HashSet;
 use std::num::NonZeroU64;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
@@ -27,11 +29,13 @@ use crate::desk::{
     Publish, PublishReply, Publishing, UnixMillis,
 };
 
-pub use clerk::{Chore, Clerk};
+pub use clerk::{Chore, Clerk, RunningClerk};
 pub use records::StoreRecords;
 
 use answers::Answers;
+use holds::Holds;
 use tracking::Tracking;
+use undo::Undo;
 
 /// The event that takes a message back.
 pub const RETRACT: &str = "retract";
@@ -82,6 +86,9 @@ pub struct Publisher {
     config: DeskConfig,
     answers: Answers,
     tracking: Tracking,
+    /// Messages that are being published, taken back or cancelled.
+    holds: Holds,
+    undo: Undo,
     /// Scheduled messages that were sent, and whose records do not say so yet.
     sent: Mutex<HashSet<String>>,
 }
@@ -104,16 +111,14 @@ impl Publisher {
             answers.restore((entry.actor, entry.key), entry.fingerprint, entry.reply, entry.until);
         }
         const KEPT_MAX: usize = 100_000;
-        let mut kept = store.reader().kept_messages(now, KEPT_MAX)?;
-        kept.sort_by_key(|message| message.sent_at);
-        for message in &kept {
+        for message in &store.reader().kept_messages(now, KEPT_MAX)? {
             if let Some(entry) = kept_of(message, now) {
-                board.restore(&message.topic, entry);
+                board.restore(&message.topic, entry, config.kept_per_topic_max);
             }
         }
         let tracking = Tracking::new(config.receipts_time);
-        let sent = Mutex::default();
-        Ok(Arc::new(Self { server, board, store, config, answers, tracking, sent }))
+        let (holds, undo, sent) = (Holds::default(), Undo::default(), Mutex::default());
+        Ok(Arc::new(Self { server, board, store, config, answers, tracking, holds, undo, sent }))
     }
 
     /// Sends messages, all or none, in one step with what is kept of them: the place of the first in the node's order.
@@ -145,7 +150,39 @@ impl Publisher {
             true => publish(),
             false => self.board.keep_all(kept, self.config.kept_per_topic_max, publish),
         };
-        sent.map_err(|_| overloaded())
+        sent.map_err(|_| self.refused())
+    }
+
+    /// Tells the subscribers of a message that it is taken back, in one step with what is kept of it.
+    fn take_back(&self, message: &Message) -> Result<(), DeskError> {
+        let outgoing = Outgoing {
+            topic: &message.topic,
+            event: RETRACT,
+            payload: PayloadBuf::from(serde_json::json!({ "id": message.id })),
+            tally: None,
+            receipt: None,
+            published: Some(Instant::now()),
+        };
+        let publish = || self.server.publish_all(vec![outgoing]);
+        let taken = self.board.take_back(&message.topic, &message.id, publish);
+        taken.map(drop).map_err(|_| self.refused())
+    }
+
+    /// What has come too late is refused before anything is written.
+    fn check_running(&self) -> Result<(), DeskError> {
+        if self.server.is_ending() { Err(self.refused()) } else { Ok(()) }
+    }
+
+    /// Why the broker takes nothing.
+    fn refused(&self) -> DeskError {
+        match self.server.is_ending() {
+            true => DeskError::new(ErrorCode::Overloaded, "the server stops; nothing was published"),
+            false => overloaded(),
+        }
+    }
+
+    fn is_sent(&self, id: &str) -> bool {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
     }
 
     /// A message that has to be there.
@@ -173,6 +210,8 @@ impl Publishing for Publisher {
     }
 
     fn retract(&self, id: &str, actor: &Actor, at: UnixMillis) -> Result<Message, DeskError> {
+        self.check_running()?;
+        let _hold = self.holds.hold_one(id);
         let message = self.find(id)?;
         match message.state {
             MessageState::Retracted => return Ok(message),
@@ -183,24 +222,22 @@ impl Publishing for Publisher {
             }
             _ => return Err(DeskError::new(ErrorCode::Conflict, "the message was not sent")),
         }
+        // Written first: a process that dies in between has taken back what it does not give to joiners any more.
         self.set_state(&message, MessageState::Retracted, at, Some(actor.to_string()))?;
-        let kept = self.board.remove(&message.topic, id);
-        let payload = PayloadBuf::from(serde_json::json!({ "id": id }));
-        if self.server.broadcast(&message.topic, RETRACT, payload).is_err() {
-            let retracted = Message { state: MessageState::Retracted, ..message.clone() };
-            self.set_state(&retracted, MessageState::Sent, message.sent_at.unwrap_or(at), None)?;
-            if let (true, Some(entry)) = (kept, kept_of(&message, at)) {
-                self.board.restore(&message.topic, entry);
-            }
-            return Err(overloaded());
+        if let Err(error) = self.take_back(&message) {
+            let (from, to) = (MessageState::Retracted, MessageState::Sent);
+            let at = message.sent_at.unwrap_or(at);
+            self.undo(Write::SetState(StateChange { id: message.id, from, to, at, by: None }));
+            return Err(error);
         }
         self.find(id)
     }
 
     fn cancel(&self, id: &str, actor: &Actor, at: UnixMillis) -> Result<Message, DeskError> {
+        let _hold = self.holds.hold_one(id);
         let message = self.find(id)?;
-        let waits = message.state == MessageState::Scheduled;
-        // What is being sent at this moment is not cancelled any more.
+        // The record of one that was sent may not say so yet.
+        let waits = message.state == MessageState::Scheduled && !self.is_sent(id);
         if !waits || !self.set_state(&message, MessageState::Cancelled, at, Some(actor.to_string()))? {
             let sentence = "the message is not waiting for its time any more";
             return Err(DeskError::new(ErrorCode::Conflict, sentence));
@@ -214,6 +251,7 @@ impl Publishing for Publisher {
         _: &Actor,
         _: UnixMillis,
     ) -> Result<Disconnected, DeskError> {
+        self.check_running()?;
         let socket_id = match &disconnect.who {
             DisconnectWho::User(user) if user.is_empty() => {
                 return Err(DeskError::invalid("user", "user is empty"));
@@ -240,7 +278,7 @@ impl Publishing for Publisher {
             receipt: None,
             published: Some(Instant::now()),
         };
-        self.server.publish_all(vec![outgoing]).map_err(|_| overloaded())?;
+        self.server.publish_all(vec![outgoing]).map_err(|_| self.refused())?;
         counted.wait(COUNT_PATIENCE);
         Ok(Disconnected { sockets: counted.tally.count(0) })
     }

@@ -117,15 +117,22 @@ impl Publisher {
         claim: Option<Claim<'_>>,
     ) -> Result<PublishReply, DeskError> {
         let batch = self.prepare_all(drafts, actor, at)?;
+        let receipts = receipts(&batch)?;
+        self.check_running()?;
+        if claim.is_some() {
+            // The answer of a request that came to nothing is forgotten before this one's is noted.
+            self.finish_undoing()?;
+        }
         let first = batch.first();
         let ids: Vec<String> = first.iter().map(|message| message.id.clone()).collect();
+        // Nobody sends, takes back or cancels what may not come to be.
+        let hold = self.holds.hold(ids.clone());
         if !first.is_empty() {
             // A process that dies behind this is asked again, and answers without the counts.
             let provisional = claim.as_ref().map(|claim| entry(claim, &self.reply(&batch, None, None)));
             self.store.write(Write::InsertMessages { messages: first, idempotency: provisional })?;
         }
         let counted = Counted::new(&self.server, batch.now.len());
-        let receipts = receipts(&batch)?;
         let sent = match batch.now.is_empty() {
             true => Ok(0),
             false => self.send(&batch.messages_to_send(), &receipts, &counted.tally),
@@ -135,17 +142,25 @@ impl Publisher {
             Err(error) => {
                 if !ids.is_empty() {
                     let idempotency = claim.as_ref().map(|claim| claim.name.clone());
-                    self.store.write(Write::RemoveMessages { ids, idempotency })?;
+                    self.undo(Write::RemoveMessages { ids, idempotency });
                 }
                 return Err(error);
             }
         };
+        drop(hold);
         if !batch.now.is_empty() {
             counted.wait(COUNT_PATIENCE);
         }
-        self.track(&batch, &receipts, &counted.tally);
         let mut reply = self.reply(&batch, Some(first_place), Some(&counted.tally));
+        let tracked = batch.messages_to_send().into_iter().map(|message| message.id.clone());
+        let tracked: Vec<_> = tracked.zip(receipts).enumerate().collect();
         self.record(batch, &mut reply, claim);
+        // Behind the record, since the count may be over at once and is noted there.
+        for (index, (id, receipt)) in tracked {
+            if let Some(receipt) = receipt {
+                self.tracking.begin(&id, receipt, counted.tally.entry(index), Instant::now());
+            }
+        }
         Ok(reply)
     }
 
@@ -184,15 +199,6 @@ impl Publisher {
             }
         });
         PublishReply { messages: messages.collect(), replayed: false }
-    }
-
-    /// Begins to count who receives what was sent.
-    fn track(&self, batch: &Batch, receipts: &[Option<NonZeroU64>], tally: &Tally) {
-        for (at, (message, receipt)) in batch.messages_to_send().iter().zip(receipts).enumerate() {
-            if let Some(receipt) = receipt {
-                self.tracking.begin(&message.id, *receipt, tally.count(at), Instant::now());
-            }
-        }
     }
 
     /// Has the records written that may come after the messages, and what is known now of those that came before.

@@ -18,11 +18,10 @@ impl StoreRecords {
     }
 }
 
-/// Waits until everything is written that waits at present. A store that can't be written can still be read.
+/// Waits until everything is written that waits or is being written at present, by a write behind it that changes
+/// nothing. A store that can't be written can still be read.
 fn catch_up(store: &StoreWriter) {
-    if store.stats().queue > 0 {
-        let _ = store.write(Write::PruneIdempotency { now: 0 });
-    }
+    let _ = store.write(Write::PruneIdempotency { now: 0 });
 }
 
 /// A message, be it that its record waits to be written.

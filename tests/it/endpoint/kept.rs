@@ -83,7 +83,7 @@ fn event_and_payload_are_those_of_the_broadcast() {
         let text = r#"{"b": 1e400, "a":[ "\u00e9\"" ]}"#;
         let payload = PayloadBuf::Json(RawValue::from_string(text.to_owned()).unwrap());
         let until = dialogue.server.now() + HOUR;
-        board.restore(LOBBY, Kept::new("1", "price list", payload, until));
+        board.restore(LOBBY, Kept::new("1", "price list", payload, until), 1);
         dialogue.play(&joined("a", "room:other"));
         dialogue.play(
             r#"
@@ -207,8 +207,8 @@ fn as_many_are_given_as_a_client_may_leave_unread_and_those_the_newest() {
             for id in 0..KEPT {
                 // Quotes take two bytes each on long-poll.
                 let payload = PayloadBuf::from(json!({"id": id, "body": "\"".repeat(2_000)}));
-                board
-                    .restore(&format!("room:{topic}"), Kept::new(&id.to_string(), "new_msg", payload, until));
+                let kept = Kept::new(&id.to_string(), "new_msg", payload, until);
+                board.restore(&format!("room:{topic}"), kept, KEPT);
             }
         }
         // One topic after the other, and then all in one breath.
