@@ -40,10 +40,12 @@ pub struct Draft {
     pub payload: Box<RawValue>,
     /// What is promised.
     pub durability: Durability,
-    /// For so long the message is also given to those who join the topic later, and a message that was scheduled is
-    /// sent late. Without it only those get it who are there.
+    /// For so long the message is also given to those who join the topic later. Without it only those get it who are
+    /// there. It begins when the message is to be sent: one that was scheduled and could not be sent in all that time
+    /// ([`MessageState::Expired`]) is not sent any more.
     pub lifetime: Option<Duration>,
-    /// When it is sent; at once if that is past.
+    /// When it is sent; at once if that is past. A message whose time comes while no server runs is sent late, by the
+    /// next one with the same store.
     pub send_at: Option<UnixMillis>,
     /// Whether the message's id is put into the payload, an object then, as `id`: so that a client can tell that it has
     /// it already, and which one is retracted. Always with a lifetime.

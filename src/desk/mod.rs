@@ -51,7 +51,8 @@ pub trait Publishing: Send + Sync {
     /// come. Answered when every shard has taken them and the durability asked for is reached.
     ///
     /// # Errors
-    /// A draft is bad, a shard has too much to do, or the store can't be written; nobody has got anything then. The
+    /// A draft is bad, a shard has too much to do, the server stops, or the store can't be written; nobody has got
+    /// anything then. The
     /// idempotency key was used for something else, or by a request that is still under way.
     fn publish(&self, publish: Publish, actor: &Actor, at: UnixMillis) -> Result<PublishReply, DeskError>;
 
@@ -59,7 +60,8 @@ pub trait Publishing: Send + Sync {
     /// the message. A message that was taken back stays so, and a second call changes nothing.
     ///
     /// # Errors
-    /// There is no such message, it was not sent, it carries no id in its payload, or the event can't be published.
+    /// There is no such message, it was not sent, it carries no id in its payload, or the event can't be published; the
+    /// message is as it was then.
     fn retract(&self, id: &str, actor: &Actor, at: UnixMillis) -> Result<Message, DeskError>;
 
     /// Cancels a message that is scheduled.
@@ -71,7 +73,7 @@ pub trait Publishing: Send + Sync {
     /// Closes all sockets of a user, or of a socket id, on both transports.
     ///
     /// # Errors
-    /// A shard has too much to do, or the id is no id.
+    /// A shard has too much to do, the server stops, or the id is no id.
     fn disconnect(
         &self,
         disconnect: &Disconnect,
