@@ -9,6 +9,8 @@ mod accounts;
 mod admin;
 mod board;
 mod corpus;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod desk;
 mod endpoint;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod load;

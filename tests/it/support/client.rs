@@ -148,6 +148,15 @@ impl Client {
         assert_eq!((reply.message_ref, &*reply.topic), (message_ref, "phoenix"));
     }
 
+    /// Answers a ping, which must be next.
+    pub(crate) fn answer_ping(&mut self) {
+        match self.read() {
+            // The answer waits for whatever is sent next.
+            Ok(Message::Ping(_)) => self.web_socket.flush().expect("the server takes it"),
+            other => panic!("{other:?} instead of a ping"),
+        }
+    }
+
     /// Begins the closing handshake.
     pub(crate) fn close(&mut self, frame: Option<CloseFrame>) {
         self.web_socket.close(frame).expect("a close frame can be sent");
