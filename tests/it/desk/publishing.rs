@@ -96,7 +96,7 @@ fn a_record_is_found_while_it_is_being_written() {
         eventually("both wait", || (desk.store.stats().queue == 2).then_some(()));
         drop(lock);
         assert_eq!(found.join().expect("it is found"), published.id);
-        assert_eq!(listed.join().expect("it is listed"), [published.id.clone()]);
+        assert_eq!(listed.join().expect("it is listed"), std::slice::from_ref(&published.id));
     });
 }
 
