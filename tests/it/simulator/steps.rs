@@ -104,8 +104,8 @@ impl Sim {
             self.clients[number].pong(n);
             return format!("client {number} forges the pong of broadcast {n}");
         }
-        let payload: &[u8] =
-            *self.rng.pick(&[&b""[..], b"1", b"\0\0\0\0\0\0\0\0", &[255; 8], &[0; 9], &[1; 125]]);
+        let payloads: [&[u8]; 6] = [b"", b"1", b"\0\0\0\0\0\0\0\0", &[255; 8], &[0; 9], &[1; 125]];
+        let payload = *self.rng.pick(&payloads);
         self.clients[number].send_pong(payload);
         format!("client {number} sends the pong {payload:?}")
     }
