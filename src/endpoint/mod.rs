@@ -373,8 +373,8 @@ impl Endpoint {
     }
 
     /// Begins to end all connections, once what was broadcast before is written: WebSockets with close code
-    /// 1012, idle HTTP connections at once. No connection is accepted any more, and a client that is behind by
-    /// more than `outbox_bytes_max` is closed without the rest.
+    /// 1012, idle HTTP connections at once, those that wait for the service with its answer. No connection is
+    /// accepted any more, and a client that is behind by more than `outbox_bytes_max` is closed without the rest.
     pub fn drain(&mut self, now: Instant) {
         self.draining = true;
         self.drain_after = Some(self.inbox.broker().sequence());

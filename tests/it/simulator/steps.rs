@@ -35,6 +35,9 @@ fn amount(of: usize) -> String {
     if of == usize::MAX { "all".to_owned() } else { of.to_string() }
 }
 
+/// What stands in no ping of the server.
+const NOBODYS_PONGS: [&[u8]; 6] = [b"", b"1", &[0; 8], &[255; 8], &[0; 9], &[1; 125]];
+
 impl Sim {
     pub(super) fn run(&mut self) -> Stats {
         for step in 0..self.settings.steps {
@@ -104,8 +107,7 @@ impl Sim {
             self.clients[number].pong(n);
             return format!("client {number} forges the pong of broadcast {n}");
         }
-        let payloads: [&[u8]; 6] = [b"", b"1", b"\0\0\0\0\0\0\0\0", &[255; 8], &[0; 9], &[1; 125]];
-        let payload = *self.rng.pick(&payloads);
+        let payload = *self.rng.pick(&NOBODYS_PONGS);
         self.clients[number].send_pong(payload);
         format!("client {number} sends the pong {payload:?}")
     }
