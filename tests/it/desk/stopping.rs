@@ -1,11 +1,11 @@
 //! A server that stops.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hailer::desk::{Disconnect, DisconnectWho, Durability, ErrorCode, MessageState, Publishing};
 
 use super::{Folder, Plan, actor, at_level, draft, kept, now, scheduled};
-use crate::support::eventually;
+use crate::support::{PATIENCE, eventually};
 
 #[test]
 fn what_nobody_would_get_any_more_is_refused_and_leaves_no_trace() {
@@ -50,7 +50,9 @@ fn what_was_taken_before_the_end_is_delivered() {
     let sent = std::thread::scope(|scope| {
         let sending = scope.spawn(|| {
             // Every message that is taken has a place in front of the end.
-            (0..).take_while(|body| desk.try_publish(draft("room:1", *body)).is_ok()).count()
+            let deadline = Instant::now() + PATIENCE;
+            let sent = (0..).take_while(|body| desk.try_publish(draft("room:1", *body)).is_ok());
+            sent.inspect(|_| assert!(Instant::now() < deadline, "nothing is refused")).count()
         });
         for body in 0..20 {
             assert_eq!(client.body(), body);
