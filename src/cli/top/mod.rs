@@ -107,9 +107,21 @@ fn on_terminal(view: &mut View, samples: &Receiver<Result<Sample, String>>) -> s
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&ended))?;
     }
+    watch_terminal()?;
     let shown = ratatui::try_init().and_then(|mut terminal| show(&mut terminal, view, samples, &ended));
     let restored = ratatui::try_restore();
     shown.and(restored)
+}
+
+/// Ends the process once its terminal is gone. What reads keys tries to for ever then, and there is nothing to restore.
+fn watch_terminal() -> std::io::Result<()> {
+    let watch = || {
+        while std::io::stdout().is_terminal() {
+            std::thread::sleep(PATIENCE);
+        }
+        std::process::exit(1);
+    };
+    std::thread::Builder::new().name("terminal".to_owned()).spawn(watch).map(drop)
 }
 
 fn show(

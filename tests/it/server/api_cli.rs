@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Hailer, PATIENCE, hailer};
+use crate::support::{Client, Hailer, PATIENCE, eventually, hailer};
 
 const KEY: &str = "hlr_M4rkedKey-0123456789abcdefghijklmnopqrstuvw";
 
@@ -568,6 +568,29 @@ fn top_leaves_the_terminal_as_it_was() {
             assert!(status.expect("kill runs").success());
         });
     }
+}
+
+/// The state and the parent of a process, from the system.
+fn process(pid: &str) -> Option<(String, String)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before may hold anything but is in brackets.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned);
+    Some((fields.next()?, fields.next()?))
+}
+
+#[test]
+fn top_does_not_go_on_for_ever_when_its_terminal_is_gone() {
+    let mut ended = None;
+    let seen = on_terminal(|pid, _| {
+        let shell = process(pid).expect("top runs").1;
+        let terminal = process(&shell).expect("the shell runs").1;
+        let killed = Command::new("kill").args(["-s", "KILL", &terminal]).status();
+        assert!(killed.expect("kill runs").success());
+        // One that nobody has waited for is a zombie.
+        let is_gone = || process(pid).is_none_or(|(state, _)| state == "Z");
+        ended = Some(eventually("the end of top", || is_gone().then_some(())));
+    });
+    assert_eq!(ended.is_some(), seen.is_some());
 }
 
 #[test]
