@@ -9,7 +9,13 @@ use crate::channel::PayloadBuf;
 /// What a message has on the wire besides its topic, event and payload: refs, punctuation and the frame's head.
 const MESSAGE_OVERHEAD: usize = 64;
 
-type Topics = HashMap<Box<str>, Vec<Kept>>;
+/// The lists of all topics.
+#[derive(Debug, Default)]
+struct Topics {
+    lists: HashMap<Box<str>, Vec<Kept>>,
+    /// What they hold.
+    bytes: usize,
+}
 
 /// A message that later joiners get.
 #[derive(Debug, Clone)]
@@ -37,6 +43,12 @@ impl Kept {
     #[must_use]
     pub fn new(id: &str, event: &str, payload: PayloadBuf, until: Instant) -> Self {
         Self { id: id.into(), event: event.into(), payload, until, sequence: 0 }
+    }
+
+    /// Bytes that it takes.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        size_of::<Self>() + self.id.len() + self.event.len() + self.payload.len()
     }
 
     /// Bytes that it may come to on the wire, but for the topic. On long-poll, a quote of its JSON is two.
@@ -68,9 +80,8 @@ impl Board {
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         let first = publish()?;
         for (behind, topic, kept) in entries {
-            let list = topics.entry(topic.into()).or_default();
-            list.retain(|other| other.id != kept.id);
-            push(list, Kept { sequence: first + behind, ..kept }, max);
+            topics.remove(topic, &kept.id);
+            topics.push(topic, Kept { sequence: first + behind, ..kept }, max);
         }
         Ok(first)
     }
@@ -93,7 +104,7 @@ impl Board {
     /// the topic the oldest is given up, as it was by that process.
     pub fn restore(&self, topic: &str, kept: Kept, max: usize) {
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        push(topics.entry(topic.into()).or_default(), kept, max);
+        topics.push(topic, kept, max);
     }
 
     /// Gives up a message and broadcasts that it is taken back, in one step: whoever joins meanwhile gets both or
@@ -109,24 +120,29 @@ impl Board {
     ) -> Result<T, E> {
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
         let published = publish()?;
-        remove(&mut topics, topic, id);
+        topics.remove(topic, id);
         Ok(published)
     }
 
     /// Gives up a message; whether it was kept.
     pub fn remove(&self, topic: &str, id: &str) -> bool {
-        remove(&mut self.topics.write().unwrap_or_else(PoisonError::into_inner), topic, id)
+        self.topics.write().unwrap_or_else(PoisonError::into_inner).remove(topic, id)
     }
 
     /// Gives up what nobody gets any more.
     pub fn forget_expired(&self, now: Instant) {
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        topics.retain(|_, list| {
-            list.retain(|kept| now < kept.until);
+        let Topics { lists, bytes } = &mut *topics;
+        lists.retain(|_, list| {
+            list.retain(|kept| {
+                let stays = now < kept.until;
+                *bytes -= if stays { 0 } else { kept.held() };
+                stays
+            });
             !list.is_empty()
         });
-        if topics.is_empty() {
-            *topics = HashMap::new();
+        if lists.is_empty() {
+            *topics = Topics::default();
         }
     }
 
@@ -136,7 +152,7 @@ impl Board {
     #[must_use]
     pub fn for_joiner(&self, topic: &str, taken: u64, now: Instant, room: usize) -> Vec<Kept> {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-        let list = topics.get(topic).map(Vec::as_slice).unwrap_or_default();
+        let list = topics.lists.get(topic).map(Vec::as_slice).unwrap_or_default();
         let mut left = room;
         let for_all = list.iter().rev().filter(|kept| kept.sequence <= taken && now < kept.until);
         let fitting = for_all.take_while(|kept| {
@@ -152,7 +168,13 @@ impl Board {
     /// Messages kept in all.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.topics.read().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
+        self.topics.read().unwrap_or_else(PoisonError::into_inner).lists.values().map(Vec::len).sum()
+    }
+
+    /// Bytes that they take, but for what the table of topics does.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner).bytes
     }
 
     /// Whether none is kept.
@@ -162,21 +184,25 @@ impl Board {
     }
 }
 
-/// Keeps one more message of a topic, and the oldest no longer if there are too many.
-fn push(list: &mut Vec<Kept>, kept: Kept, max: usize) {
-    if list.len() >= max.max(1) {
-        list.remove(0);
+impl Topics {
+    /// Keeps one more message of a topic, and the oldest no longer if there are too many.
+    fn push(&mut self, topic: &str, kept: Kept, max: usize) {
+        let list = self.lists.entry(topic.into()).or_default();
+        if list.len() >= max.max(1) {
+            self.bytes -= list.remove(0).held();
+        }
+        self.bytes += kept.held();
+        list.push(kept);
     }
-    list.push(kept);
-}
 
-fn remove(topics: &mut Topics, topic: &str, id: &str) -> bool {
-    let Some(list) = topics.get_mut(topic) else { return false };
-    let before = list.len();
-    list.retain(|kept| &*kept.id != id);
-    let found = list.len() < before;
-    if list.is_empty() {
-        topics.remove(topic);
+    /// Keeps a message no longer; whether it was kept.
+    fn remove(&mut self, topic: &str, id: &str) -> bool {
+        let Some(list) = self.lists.get_mut(topic) else { return false };
+        let Some(at) = list.iter().position(|kept| &*kept.id == id) else { return false };
+        self.bytes -= list.remove(at).held();
+        if list.is_empty() {
+            self.lists.remove(topic);
+        }
+        true
     }
-    found
 }

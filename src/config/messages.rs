@@ -18,6 +18,8 @@ table! {
         default_durability: Durability = Durability::Memory;
         /// Messages with a lifetime that are kept of one topic for those who join later; beyond it the oldest goes.
         kept_per_topic_max: usize = 20;
+        /// Bytes of such messages that are kept of all topics together; beyond it one more is refused.
+        kept_bytes_max: usize = 64 * 1024 * 1024;
         /// The longest lifetime that a message may have.
         lifetime_max: Duration = DAY * 30;
         /// Time for which records of messages are kept.

@@ -258,6 +258,7 @@ sends_per_minute_max = 5
 user_topic = "u:{sub}:own"
 default_durability = "disk"
 kept_per_topic_max = 2
+kept_bytes_max = "1MiB"
 lifetime_max = "7d"
 keep_records = "8d"
 records_max = 10

@@ -206,6 +206,7 @@ fn desk_config(settings: &Settings) -> Result<DeskConfig, SettingsError> {
         request_bytes_max: settings.limits.mailbox_bytes_max / 4,
         lifetime_max: messages.lifetime_max,
         kept_per_topic_max: messages.kept_per_topic_max,
+        kept_bytes_max: messages.kept_bytes_max,
         idempotency_lifetime: settings.api.idempotency_lifetime,
         idempotency_keys_max: IDEMPOTENCY_KEYS_MAX,
         receipts_time: messages.receipts_time,

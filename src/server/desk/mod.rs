@@ -64,6 +64,8 @@ pub struct DeskConfig {
     pub lifetime_max: Duration,
     /// Messages that are kept for one topic.
     pub kept_per_topic_max: usize,
+    /// Bytes of messages that are kept for all topics together.
+    pub kept_bytes_max: usize,
     /// How long a request with an idempotency key is remembered.
     pub idempotency_lifetime: Duration,
     /// How many of them.
@@ -134,6 +136,12 @@ impl Publisher {
             if let Some(entry) = kept_of(message, clock) {
                 kept.push((behind, &*message.topic, entry));
             }
+        }
+        let held: usize = kept.iter().map(|(_, _, entry)| entry.held()).sum();
+        // Those who ask at the same time may go beyond it by what they ask for.
+        if held > 0 && self.board.bytes() + held > self.config.kept_bytes_max {
+            let sentence = "too many messages are kept for those who join later (messages.kept_bytes_max)";
+            return Err(DeskError::new(ErrorCode::Overloaded, sentence));
         }
         let outgoing =
             messages.iter().zip(receipts).enumerate().map(|(index, (message, receipt))| Outgoing {

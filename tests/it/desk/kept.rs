@@ -128,6 +128,26 @@ fn a_message_that_can_not_be_taken_back_for_want_of_room_stays_in_its_place() {
 }
 
 #[test]
+fn what_is_kept_of_all_topics_together_is_bounded_and_room_comes_back() {
+    let mut plan = Plan::default();
+    plan.config.kept_bytes_max = 1000;
+    let desk = plan.start();
+    let mut ids = Vec::new();
+    let refused = (0..100).find_map(|number| {
+        let draft = kept(draft(&format!("room:{number}"), number));
+        desk.try_publish(draft).map(|published| ids.push(published.id)).err()
+    });
+    let refused = refused.expect("at some time there is no room");
+    assert_eq!(refused.code, ErrorCode::Overloaded);
+    assert!(refused.sentence.contains("kept_bytes_max"), "{refused}");
+    assert!((2..20).contains(&ids.len()), "{} were kept", ids.len());
+    // What is not kept is sent all the same, and what is taken back makes room.
+    desk.publish(draft("room:0", "now"));
+    desk.retract(&ids[0]).expect("it can be taken back");
+    desk.publish(kept(draft("room:0", "again")));
+}
+
+#[test]
 fn joiners_get_each_message_once_while_others_are_published_and_taken_back() {
     let mut plan = Plan { shards: 2, ..Plan::default() };
     plan.config.kept_per_topic_max = 1000;

@@ -159,6 +159,7 @@ impl Default for Plan {
             request_bytes_max: 10_000,
             lifetime_max: HOUR,
             kept_per_topic_max: 3,
+            kept_bytes_max: 64 * 1024 * 1024,
             idempotency_lifetime: HOUR,
             idempotency_keys_max: 100,
             receipts_time: HOUR,
