@@ -196,15 +196,7 @@ impl Office {
         subject: &str,
         detail: String,
     ) -> Result<(), Trouble> {
-        let entry = AuditEntry {
-            number: 0,
-            at,
-            actor: actor.to_string(),
-            action: action.to_owned(),
-            subject: subject.to_owned(),
-            detail,
-            address: actor.address.map(|address| address.to_string()).unwrap_or_default(),
-        };
+        let entry = AuditEntry::new(actor, at, action, subject, detail);
         Ok(self.desk.records.append_audit(&entry)?)
     }
 }

@@ -75,7 +75,7 @@ impl Api {
         let nobody =
             Actor { kind: ActorKind::Local, name: "unknown".to_owned(), address: Some(request.peer) };
         let address = request.peer.to_string();
-        self.record_outcome(&entry(&nobody, at, "locked", &address, "wrong API keys".to_owned()));
+        self.record_outcome(&AuditEntry::new(&nobody, at, "locked", &address, "wrong API keys".to_owned()));
     }
 
     /// Does something that has no record of its own, with an entry in the audit log before it: what can't be written
@@ -87,10 +87,10 @@ impl Api {
         (action, subject, detail): (&str, &str, String),
         act: impl FnOnce() -> Result<T, DeskError>,
     ) -> Result<T, ApiError> {
-        self.desk.records.append_audit(&entry(&caller.actor, call.at, action, subject, detail))?;
+        self.desk.records.append_audit(&AuditEntry::new(&caller.actor, call.at, action, subject, detail))?;
         act().map_err(|error| {
             let (action, why) = (format!("{action}_failed"), error.code.as_str().to_owned());
-            self.record_outcome(&entry(&caller.actor, call.at, &action, subject, why));
+            self.record_outcome(&AuditEntry::new(&caller.actor, call.at, &action, subject, why));
             error.into()
         })
     }
@@ -100,18 +100,6 @@ impl Api {
         if let Err(error) = self.desk.records.append_audit(entry) {
             warn!(action = %entry.action, %error, "an outcome was not written to the audit log");
         }
-    }
-}
-
-fn entry(actor: &Actor, at: UnixMillis, action: &str, subject: &str, detail: String) -> AuditEntry {
-    AuditEntry {
-        number: 0,
-        at,
-        actor: actor.to_string(),
-        action: action.to_owned(),
-        subject: subject.to_owned(),
-        detail,
-        address: actor.address.map(|address| address.to_string()).unwrap_or_default(),
     }
 }
 

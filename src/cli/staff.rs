@@ -117,15 +117,7 @@ fn change(
 /// Changes an account and says so in the audit log, or does neither; `false` if there was nothing to change.
 fn write(store: &mut Store, name: &str, change: Write, action: &str) -> Result<bool, String> {
     let actor = Actor { kind: ActorKind::Local, name: system_user(), address: None };
-    let entry = AuditEntry {
-        number: 0,
-        at: unix_millis(),
-        actor: actor.to_string(),
-        action: action.to_owned(),
-        subject: name.to_owned(),
-        detail: String::new(),
-        address: String::new(),
-    };
+    let entry = AuditEntry::new(&actor, unix_millis(), action, name, String::new());
     let rows = store.write(&Write::All(vec![change, Write::Audit(entry)]));
     rows.map(|rows| rows > 0).map_err(|error| error.to_string())
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::UnixMillis;
+use super::actor::Actor;
 use super::message::{Message, MessageState};
 use crate::auth::connect::Secret;
 
@@ -50,6 +51,22 @@ pub struct AuditEntry {
     pub detail: String,
     /// The address that it came from, or nothing.
     pub address: String,
+}
+
+impl AuditEntry {
+    /// An entry that is to be written: what an actor does, and from where.
+    #[must_use]
+    pub fn new(actor: &Actor, at: UnixMillis, action: &str, subject: &str, detail: String) -> Self {
+        Self {
+            number: 0,
+            at,
+            actor: actor.to_string(),
+            action: action.to_owned(),
+            subject: subject.to_owned(),
+            detail,
+            address: actor.address.map(|address| address.to_string()).unwrap_or_default(),
+        }
+    }
 }
 
 /// Which entries of the audit log are listed.
