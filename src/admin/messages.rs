@@ -30,20 +30,10 @@ const STATES: [MessageState; 5] = [
     MessageState::Expired,
 ];
 
-const fn name(state: MessageState) -> &'static str {
-    match state {
-        MessageState::Scheduled => "scheduled",
-        MessageState::Sent => "sent",
-        MessageState::Retracted => "retracted",
-        MessageState::Cancelled => "cancelled",
-        MessageState::Expired => "expired",
-    }
-}
-
 /// The list, the newest first.
 pub(super) fn list(visit: &Visit<'_>) -> Result<ServiceReply, Trouble> {
     let query = visit.query()?;
-    let state = STATES.into_iter().find(|state| name(*state) == query.text("state"));
+    let state = MessageState::named(query.text("state"));
     let wanted = MessageQuery {
         topic: query.some("topic"),
         sender: query.some("sender"),
@@ -73,7 +63,7 @@ pub(super) fn list(visit: &Visit<'_>) -> Result<ServiceReply, Trouble> {
                 label for="state" { "State" }
                 select #state name="state" {
                     option value="" { "any" }
-                    @for one in STATES { option value=(name(one)) selected[state == Some(one)] { (name(one)) } }
+                    @for one in STATES { option value=(one.as_str()) selected[state == Some(one)] { (one.as_str()) } }
                 }
             }
             button type="submit" { "Search" }
@@ -123,7 +113,7 @@ fn row(message: &Message) -> Markup {
 }
 
 fn badge(state: MessageState) -> Markup {
-    html! { span class={ "badge badge-" (name(state)) } { (name(state)) } }
+    html! { span class={ "badge badge-" (state.as_str()) } { (state.as_str()) } }
 }
 
 fn recipient(message: &Message) -> Markup {

@@ -80,13 +80,7 @@ impl Api {
     pub(super) fn history(&self, call: &Call<'_>, caller: &Caller<'_>) -> Result<ServiceReply, ApiError> {
         let params =
             Params::parse(&call.request.query, &["topic", "sender", "state", "text", "limit", "before"])?;
-        let states = [
-            ("scheduled", MessageState::Scheduled),
-            ("sent", MessageState::Sent),
-            ("retracted", MessageState::Retracted),
-            ("cancelled", MessageState::Cancelled),
-            ("expired", MessageState::Expired),
-        ];
+        let states = MessageState::ALL.map(|state| (state.as_str(), state));
         let query = MessageQuery {
             topic: params.owned("topic")?,
             sender: params.owned("sender")?,

@@ -128,6 +128,29 @@ pub enum MessageState {
     Expired,
 }
 
+impl MessageState {
+    /// All of them, in the order in which a message may come to them.
+    pub const ALL: [Self; 5] = [Self::Scheduled, Self::Sent, Self::Retracted, Self::Cancelled, Self::Expired];
+
+    /// The name, as records and requests have it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Sent => "sent",
+            Self::Retracted => "retracted",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// The state of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+}
+
 /// The record of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {

@@ -61,22 +61,6 @@ pub struct Prune {
     pub now: UnixMillis,
 }
 
-/// The state, as its column has it.
-fn state_name(state: MessageState) -> &'static str {
-    match state {
-        MessageState::Scheduled => "scheduled",
-        MessageState::Sent => "sent",
-        MessageState::Retracted => "retracted",
-        MessageState::Cancelled => "cancelled",
-        MessageState::Expired => "expired",
-    }
-}
-
-fn state_of(name: &str) -> Option<MessageState> {
-    use MessageState::{Cancelled, Expired, Retracted, Scheduled, Sent};
-    [Scheduled, Sent, Retracted, Cancelled, Expired].into_iter().find(|state| state_name(*state) == name)
-}
-
 /// A column whose text is not what this version writes.
 fn unknown(column: usize, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
@@ -93,7 +77,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Message> {
         event: row.get(4)?,
         payload: RawValueText::new(payload),
         sender: row.get(5)?,
-        state: state_of(state).ok_or_else(|| unknown(6, "a message in an unknown state"))?,
+        state: MessageState::named(state).ok_or_else(|| unknown(6, "a message in an unknown state"))?,
         created_at: from_column(row.get(7)?),
         send_at: number(8)?,
         sent_at: number(9)?,
@@ -164,7 +148,7 @@ fn page_sql(query: &MessageQuery) -> String {
             sql.push_str(" AND state <> 'sent'");
         }
         sql.push_str(" AND state = '");
-        sql.push_str(state_name(state));
+        sql.push_str(state.as_str());
         sql.push('\'');
     }
     sql.push_str(" ORDER BY number DESC");
@@ -282,7 +266,7 @@ impl Store {
                 message.user,
                 message.event,
                 message.sender,
-                state_name(message.state),
+                message.state.as_str(),
                 to_column(message.created_at),
                 number(message.send_at),
                 number(message.sent_at),
@@ -314,8 +298,8 @@ impl Store {
             )?
             .execute(named_params! {
                 ":id": change.id,
-                ":from": state_name(change.from),
-                ":to": state_name(change.to),
+                ":from": change.from.as_str(),
+                ":to": change.to.as_str(),
                 ":at": to_column(change.at),
                 ":by": change.by,
             })
