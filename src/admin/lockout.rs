@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::desk::UnixMillis;
+use crate::desk::{UnixMillis, network_of};
 
 /// Failures of one account before it has to wait.
 const ACCOUNT_FAILURES_MAX: u32 = 5;
@@ -48,7 +48,7 @@ impl Lockout {
     pub(super) fn begin(&self, name: &str, address: IpAddr, at: UnixMillis) -> Result<Try, Duration> {
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let (account, address) = (account_key(name), address_key(address));
+        let (account, address) = (account_key(name), network_of(address));
         let wait = accounts.wait(&account, at).max(addresses.wait(&address, at));
         if wait > 0 {
             return Err(Duration::from_millis(wait));
@@ -61,7 +61,7 @@ impl Lockout {
     /// The same without an account: what is guessed is a one-time link.
     pub(super) fn begin_nameless(&self, address: IpAddr, at: UnixMillis) -> Result<Try, Duration> {
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = address_key(address);
+        let address = network_of(address);
         match addresses.wait(&address, at) {
             0 => Ok(Try { locks: addresses.count(address, at) }),
             wait => Err(Duration::from_millis(wait)),
@@ -80,21 +80,13 @@ impl Lockout {
     /// The same for a one-time link.
     pub(super) fn succeeded_nameless(&self, address: IpAddr) {
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        addresses.take_back(&address_key(address));
+        addresses.take_back(&network_of(address));
     }
 }
 
 /// Names are of any length, and hashes are not.
 fn account_key(name: &str) -> [u8; 32] {
     Sha256::digest(name.as_bytes()).into()
-}
-
-/// A host of IPv6 owns a /64 at least, and may guess from any address of it.
-fn address_key(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::from((u128::from(address) >> 64 << 64).to_be_bytes()),
-        address => address,
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -227,7 +219,7 @@ mod tests {
         let other = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 2, 0, 0, 0, 1));
         assert!(lockout.begin_nameless(other, 0).is_ok());
         let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
-        assert_eq!(address_key(mapped), HERE);
+        assert_eq!(network_of(mapped), HERE);
     }
 
     #[test]

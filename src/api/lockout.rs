@@ -1,10 +1,10 @@
 //! Addresses that guess keys.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use crate::desk::UnixMillis;
+use crate::desk::{UnixMillis, network_of};
 
 /// For so long failures are counted together, and an address is refused at most.
 const WINDOW: UnixMillis = 60_000;
@@ -53,7 +53,7 @@ impl Lockout {
 
     /// A wrong key came from there.
     pub(super) fn fail(&self, address: IpAddr, at: UnixMillis) -> Failure {
-        let network = network(address);
+        let network = network_of(address);
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         if addresses.len() >= ADDRESSES_MAX && !addresses.contains_key(&network) {
             addresses.retain(|_, window| window.holds(at));
@@ -71,14 +71,6 @@ impl Lockout {
         }
         let seconds = (WINDOW - (at - window.since)).div_ceil(1000);
         Failure::TooMany { seconds, begins: window.failures == self.failures_max.saturating_add(1) }
-    }
-}
-
-/// What one guesser has: an IPv4 address, or the 64 bits that a network of IPv6 is given at least.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

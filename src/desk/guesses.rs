@@ -1,5 +1,6 @@
 //! How often somebody has tried to get in who may not.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts of the API and the back office, for the metrics.
@@ -30,5 +31,14 @@ impl Guesses {
     #[must_use]
     pub fn counts(&self) -> [u64; 3] {
         [&self.wrong_keys, &self.wrong_passwords, &self.lockouts].map(|count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// What one guesser has, and is counted by: an IPv4 address, or the 64 bits that a network of IPv6 is given at least.
+#[must_use]
+pub fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub use actor::{Actor, ActorKind};
 pub use error::{DeskError, ErrorCode};
-pub use guesses::Guesses;
+pub use guesses::{Guesses, network_of};
 pub use inspect::{
     ConnectionOrder, ConnectionPage, ConnectionQuery, ConnectionView, Readiness, TokenCheck, TopicPage,
     TopicQuery, TopicView, UserView,
