@@ -2,12 +2,13 @@
 //! ticket.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::Endpoint;
 use super::http::Next;
-use crate::connection::{Body, BodyOf, Bytes, Calling, ConnectionId, State};
-use crate::http::{self, BodyDecoder, Framing, Method, Request, Response, Status};
+use crate::connection::{Body, BodyOf, Calling, ConnectionId, State};
+use crate::http::{Method, Request, Response, Status};
 use crate::service::{ServiceReply, ServiceRequest};
 
 /// Names the request that an answer is for.
@@ -58,38 +59,17 @@ impl Endpoint {
         keep_alive: bool,
         now: Instant,
     ) -> Next {
-        let limits = &self.config.limits;
-        let body_timeout = limits.body_timeout;
-        let decoder = match BodyDecoder::new(request.body, limits.request_bytes_max) {
-            Ok(decoder) => decoder,
-            Err(error) => {
-                self.refuse_call(id, error.status(), error.reason());
-                return Next::Close;
-            }
-        };
+        let peer = self.connection(id).map_or(IpAddr::from([0; 4]), |connection| connection.peer_address());
         let headers = request.headers.iter();
-        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
-        let Some(State::Http(http)) = self.connection(id).map(|connection| &mut connection.state) else {
-            return Next::Close;
-        };
-        http.keep_alive = keep_alive;
         let whole = ServiceRequest {
             method: request.method,
             path: request.path.to_owned(),
             query: request.query.to_owned(),
-            headers,
+            headers: headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect(),
             body: Vec::new(),
-            peer: http.peer,
+            peer,
         };
-        if request.body == Framing::None {
-            return self.call_service(id, whole, now);
-        }
-        http.body = Some(Box::new(Body { decoder, bytes: Vec::new(), of: BodyOf::Call(Box::new(whole)) }));
-        if request.expect_continue {
-            self.queue_bytes(id.slot, Bytes::Static(http::CONTINUE));
-        }
-        self.deadlines.set(id.slot, now, body_timeout);
-        Next::Body
+        self.begin_body(id, request, BodyOf::Call(Box::new(whole)), keep_alive, now)
     }
 
     /// Counts the bytes by which a body has grown, if they are a request's for the service.

@@ -13,7 +13,7 @@ use crate::connection::{
     Accepted, Body, BodyOf, Bytes, ConnectionId, Entry, HandOver, State, Wanted, WebSocket,
 };
 use crate::http::upgrade::{self, UpgradeError};
-use crate::http::{self, Framing, HeadError, HeadScanner, Method, Request, Response, Status};
+use crate::http::{self, BodyDecoder, Framing, HeadError, HeadScanner, Method, Request, Response, Status};
 use crate::longpoll;
 use crate::phoenix::Serializer;
 use crate::prepared::WireForm;
@@ -200,6 +200,48 @@ impl Endpoint {
         }
     }
 
+    /// The head of a request has come whose body is read next, be it empty.
+    pub(super) fn begin_body(
+        &mut self,
+        id: ConnectionId,
+        request: &Request<'_>,
+        of: BodyOf,
+        keep_alive: bool,
+        now: Instant,
+    ) -> Next {
+        let limits = &self.config.limits;
+        let body_timeout = limits.body_timeout;
+        let bytes_max = match &of {
+            BodyOf::Poll { .. } => limits.body_bytes_max,
+            BodyOf::Call(_) => limits.request_bytes_max,
+        };
+        let decoder = match BodyDecoder::new(request.body, bytes_max) {
+            Ok(decoder) => decoder,
+            Err(error) => {
+                self.refuse_request(id, &of, error.status(), error.reason());
+                return Next::Close;
+            }
+        };
+        if request.expect_continue && request.body != Framing::None {
+            self.queue_bytes(id.slot, Bytes::Static(http::CONTINUE));
+        }
+        let Some(State::Http(http)) = self.connection(id).map(|connection| &mut connection.state) else {
+            return Next::Close;
+        };
+        http.keep_alive = keep_alive;
+        http.body = Some(Box::new(Body { decoder, bytes: Vec::new(), of }));
+        self.deadlines.set(id.slot, now, body_timeout);
+        Next::Body
+    }
+
+    /// Answers a request whose body is not read on.
+    fn refuse_request(&mut self, id: ConnectionId, of: &BodyOf, status: Status, reason: &str) {
+        match of {
+            BodyOf::Poll { .. } => self.refuse_post(id, status, reason),
+            BodyOf::Call(_) => self.refuse_call(id, status, reason),
+        }
+    }
+
     /// Reads on in the body of a request.
     fn read_body(&mut self, id: ConnectionId, mut body: Box<Body>, unread: &[u8], now: Instant) -> BodyRead {
         let held = body.call_bytes();
@@ -210,10 +252,7 @@ impl Endpoint {
             Ok(progress) => progress,
             Err((status, reason)) => {
                 self.release(held);
-                match body.of {
-                    BodyOf::Poll { .. } => self.refuse_post(id, status, reason),
-                    BodyOf::Call(_) => self.refuse_call(id, status, reason),
-                }
+                self.refuse_request(id, &body.of, status, reason);
                 self.finish(id.slot, now);
                 return BodyRead::Ending;
             }

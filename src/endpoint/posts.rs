@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use super::Endpoint;
 use super::http::Next;
-use crate::connection::{Body, BodyOf, ConnectionId, State};
+use crate::connection::{BodyOf, ConnectionId, State};
 use crate::fault::Fault;
-use crate::http::{self, BodyDecoder, Framing, Request};
+use crate::http::{self, Request};
 use crate::longpoll::{self, Batch, Line, Status};
 
 impl Endpoint {
@@ -20,28 +20,10 @@ impl Endpoint {
         now: Instant,
     ) -> Next {
         self.stats.posts += 1;
-        let limits = &self.config.limits;
-        let body_timeout = limits.body_timeout;
-        let decoder = match BodyDecoder::new(request.body, limits.body_bytes_max) {
-            Ok(decoder) => decoder,
-            Err(error) => {
-                self.refuse_post(id, error.status(), error.reason());
-                return Next::Close;
-            }
-        };
-        if request.expect_continue && request.body != Framing::None {
-            self.queue_bytes(id.slot, crate::connection::Bytes::Static(http::CONTINUE));
-        }
         let batch = Batch::of(request.headers.get("content-type"));
         // This request's body is read, so it does not end the connection.
         let keep_alive = request.keep_alive && !self.draining;
-        let Some(State::Http(http)) = self.connection(id).map(|connection| &mut connection.state) else {
-            return Next::Close;
-        };
-        http.keep_alive = keep_alive;
-        http.body = Some(Box::new(Body { decoder, bytes: Vec::new(), of: BodyOf::Poll { session, batch } }));
-        self.deadlines.set(id.slot, now, body_timeout);
-        Next::Body
+        self.begin_body(id, request, BodyOf::Poll { session, batch }, keep_alive, now)
     }
 
     /// Refuses a body, or what is in it; the session lives.
