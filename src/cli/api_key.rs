@@ -2,18 +2,14 @@
 
 use std::io::{Read, Write};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, ValueEnum};
 
 use super::{Failure, client};
 use crate::api::Key;
 use crate::auth::connect::Secret;
 use crate::channel::TopicPattern;
-use crate::config::{API_KEY_PREFIX, API_KEY_VARIABLE, ApiKey, KeyHash, KeyScope};
+use crate::config::{API_KEY_VARIABLE, ApiKey, KeyHash, KeyScope};
 
-/// What nobody can guess, whatever is tried.
-const KEY_BYTES: usize = 32;
 /// A key of somebody's own is hashed once, so it has to be as hard to guess as one of ours. This is the length of one
 /// without its prefix.
 const OWN_KEY_CHARACTERS_MIN: usize = 43;
@@ -60,9 +56,7 @@ pub(super) fn run(command: ApiKeyCommand) -> Result<(), Failure> {
     let Some(name) = command.name.filter(|_| !command.hash) else {
         return Ok(super::print(&format!("{}\n", hash(&read_key()?)))?);
     };
-    let mut bytes = [0; KEY_BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| format!("the system gives no random bytes: {error}"))?;
-    let key = Secret::new(format!("{API_KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)));
+    let key = ApiKey::key(super::fresh_bytes()?);
     let mut scopes: Vec<KeyScope> = Vec::new();
     for scope in command.scopes {
         let scope = match scope {

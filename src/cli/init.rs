@@ -22,8 +22,7 @@ pub(super) fn run(path: &Path) -> Result<(), String> {
     if path.try_exists().unwrap_or(true) {
         return Err(already_there(path));
     }
-    let mut bytes = [0; SECRET_BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| format!("the system gives no random bytes: {error}"))?;
+    let bytes = super::fresh_bytes::<SECRET_BYTES>()?;
     let secret = format!("{}\n", URL_SAFE_NO_PAD.encode(bytes));
     write_new(&secret_path, &secret)?;
     write_new(path, &template(secret_name)).inspect_err(|_| {

@@ -136,6 +136,13 @@ fn limits_text() -> String {
     )
 }
 
+/// Bytes that nobody can guess.
+fn fresh_bytes<const N: usize>() -> Result<[u8; N], String> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| format!("the system gives no random bytes: {error}"))?;
+    Ok(bytes)
+}
+
 /// Writes to stdout; a reader that has gone (`hailer limits | head`) is no failure.
 fn print(text: &str) -> Result<(), String> {
     match std::io::stdout().write_all(text.as_bytes()) {

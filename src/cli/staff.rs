@@ -136,8 +136,7 @@ fn system_user() -> String {
 fn hashed(name: &str) -> Result<Secret, String> {
     let password = ask()?;
     password::check(name, &password)?;
-    let mut salt = [0; 16];
-    getrandom::fill(&mut salt).map_err(|error| format!("the system gives no random bytes: {error}"))?;
+    let salt = super::fresh_bytes::<16>()?;
     Ok(password::hash(&password, salt))
 }
 

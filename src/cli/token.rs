@@ -43,8 +43,7 @@ pub(super) fn run(token: Token) -> Result<(), Failure> {
 
 /// A UUID of version 4 (RFC 9562, 5.4).
 fn random_uuid() -> Result<String, String> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| format!("the system gives no random bytes: {error}"))?;
+    let mut bytes = super::fresh_bytes::<16>()?;
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();

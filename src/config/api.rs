@@ -4,10 +4,13 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use toml::de::DeValue;
 
 use super::table::table;
 use super::value::{Node, Setting, Wrong, list, quoted, words};
+use crate::auth::connect::Secret;
 use crate::channel::TopicPattern;
 
 /// What the keys that `hailer api-key` makes begin with.
@@ -83,6 +86,12 @@ table! {
 }
 
 impl ApiKey {
+    /// The key that these bytes make, which nobody can guess.
+    #[must_use]
+    pub fn key(bytes: [u8; 32]) -> Secret {
+        Secret::new(format!("{API_KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)))
+    }
+
     /// The lines of the configuration for a key.
     ///
     /// # Errors

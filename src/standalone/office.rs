@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, RwLock};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tracing::warn;
 
 use super::front::{Front, own_hosts};
@@ -83,7 +81,7 @@ impl Office {
             None => Store::open_in_memory()
                 .map_err(|error| SettingsError(format!("the store in memory: {error}")))?,
         };
-        let demo_key = settings.is_demo().then(random_key);
+        let demo_key = settings.is_demo().then(|| config::ApiKey::key(entropy()));
         let desk = desk_config(settings)?;
         let mut limits = settings.limits.clone();
         // An answer may be a page of records, which is no sign of a client that does not read.
@@ -276,9 +274,4 @@ fn vitals_of(store: &StoreWriter) -> StoreVitals {
         waiting: usize::try_from(stats.queue).unwrap_or(usize::MAX),
         failing: stats.failing,
     }
-}
-
-/// A key as `hailer api-key` makes one.
-fn random_key() -> Secret {
-    Secret::new(format!("{}{}", config::API_KEY_PREFIX, URL_SAFE_NO_PAD.encode(entropy())))
 }
