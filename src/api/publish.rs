@@ -11,7 +11,10 @@ use super::error::{ApiError, Code};
 use super::query::Params;
 use super::rules::{check_event, check_name, check_topic};
 use super::{Api, Call, json};
-use crate::desk::{Draft, Durability, MessageState, Publish, PublishReply, Target, UnixMillis};
+use crate::desk::{
+    Draft, Durability, IDEMPOTENCY_KEY_BYTES_MAX, MessageState, Publish, PublishReply, SCHEDULE_MAX, Target,
+    UnixMillis,
+};
 use crate::http::Status;
 use crate::phoenix;
 use crate::service::{ServiceReply, ServiceRequest};
@@ -40,12 +43,6 @@ const BATCH: Names = &["messages", IDEMPOTENCY_KEY];
 /// Supabase's: a message, and whether its topic is a private channel there. Who may join a topic is for this server's
 /// own rules to say, so nothing follows from it here.
 const BROADCAST_MESSAGE: Names = &["topic", "event", "payload", "private"];
-
-/// The furthest time for which a message can be scheduled, in seconds from the request on: a year.
-const SCHEDULE_MAX: u64 = 366 * 24 * 60 * 60;
-
-/// Bytes of an idempotency key.
-const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
 /// Where desks say that something is wrong with the only message of a request.
 const FIRST: &str = "messages[0].";
@@ -216,7 +213,7 @@ fn required<'a>(object: &Object<'a>, name: &str) -> Result<Cow<'a, str>, ApiErro
 
 /// When a message is to be sent: requests have it in seconds, as tokens have times.
 fn send_at(object: &Object<'_>, at: UnixMillis) -> Result<Option<UnixMillis>, ApiError> {
-    let latest = at / 1000 + SCHEDULE_MAX;
+    let latest = at / 1000 + SCHEDULE_MAX.as_secs();
     let Some(seconds) = object.number("send_at", 0, u64::MAX)? else { return Ok(None) };
     if seconds > latest {
         let what = "must be a time within a year from now on, in seconds since 1970 (not in milliseconds)";

@@ -7,6 +7,12 @@ use serde_json::value::RawValue;
 
 use super::UnixMillis;
 
+/// How far ahead a message may be scheduled.
+pub const SCHEDULE_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// Bytes of an idempotency key.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
 /// Where a message goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {

@@ -21,8 +21,8 @@ pub use inspect::{
     TopicQuery, TopicView, UserView,
 };
 pub use message::{
-    Disconnect, DisconnectWho, Disconnected, Draft, Durability, Message, MessageState, Progress, Publish,
-    PublishReply, Published, RawValueText, Target,
+    Disconnect, DisconnectWho, Disconnected, Draft, Durability, IDEMPOTENCY_KEY_BYTES_MAX, Message,
+    MessageState, Progress, Publish, PublishReply, Published, RawValueText, SCHEDULE_MAX, Target,
 };
 pub use record::{AuditEntry, AuditQuery, MessagePage, MessageQuery, StaffAccount};
 

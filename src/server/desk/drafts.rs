@@ -8,18 +8,14 @@ use uuid::Builder;
 
 use super::DeskConfig;
 use crate::desk::{
-    Actor, DeskError, Draft, Durability, ErrorCode, Message, MessageState, RawValueText, Target, UnixMillis,
+    Actor, DeskError, Draft, Durability, ErrorCode, Message, MessageState, RawValueText, SCHEDULE_MAX,
+    Target, UnixMillis,
 };
 use crate::phoenix::events;
+use crate::server::store::ID_BYTES_MAX;
 
 /// Random bytes of a message's id.
 pub(super) const ID_BYTES: usize = 10;
-
-/// How far ahead a message may be scheduled.
-const SCHEDULE_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
-
-/// Bytes of a user's id, as tokens and the store have them.
-const USER_BYTES_MAX: usize = 255;
 
 /// A message, and how it is to be kept.
 pub(super) struct Prepared {
@@ -82,7 +78,7 @@ impl DeskConfig {
                 Ok((topic, None))
             }
             Target::User(user) => {
-                check_name(index, "user", &user, USER_BYTES_MAX)?;
+                check_name(index, "user", &user, ID_BYTES_MAX)?;
                 let topic = self.user_topic.topic_of(&user);
                 let topic = topic.filter(|topic| topic.len() <= self.topic_bytes_max);
                 let topic = topic.ok_or_else(|| wrong(index, "user", "this user can't have a topic"))?;

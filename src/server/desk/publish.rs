@@ -11,8 +11,8 @@ use super::drafts::{ID_BYTES, Prepared};
 use super::{COUNT_PATIENCE, Publisher, ServerHandle, overloaded};
 use crate::broker::Tally;
 use crate::desk::{
-    Actor, DeskError, Draft, Durability, ErrorCode, Message, MessageState, Publish, PublishReply, Published,
-    Target, UnixMillis,
+    Actor, DeskError, Draft, Durability, ErrorCode, IDEMPOTENCY_KEY_BYTES_MAX, Message, MessageState,
+    Publish, PublishReply, Published, Target, UnixMillis,
 };
 use crate::server::store::{Counts, Idempotency, Write};
 
@@ -74,7 +74,7 @@ impl Publisher {
         let Some(key) = publish.idempotency_key else {
             return self.publish_drafts(publish.drafts, actor, at, None);
         };
-        if key.is_empty() || key.len() > 255 || key.chars().any(char::is_control) {
+        if key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX || key.chars().any(char::is_control) {
             let sentence = "an idempotency key has 1 to 255 bytes, and no control characters";
             return Err(DeskError::invalid("idempotency_key", sentence));
         }
