@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -12,6 +11,7 @@ use rusqlite::Connection;
 
 use super::records::{entry, insert, json, message};
 use super::support::Folder;
+use crate::support::Disk;
 use crate::support::eventually;
 
 fn start(path: &Path) -> StoreWriter {
@@ -328,35 +328,11 @@ fn a_store_that_has_its_size_fails_loudly_and_goes_on_when_there_is_room() {
     });
 }
 
-/// A small disk of its own.
-struct Disk(Folder);
-
-impl Disk {
-    /// `None` if this process may not mount one.
-    fn new(size: &str) -> Option<Self> {
-        let folder = Folder::new();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "tmpfs"]).arg(folder.path());
-        let output = mount.output().ok()?;
-        if !output.status.success() {
-            println!("skipped: {}", String::from_utf8_lossy(&output.stderr));
-            return None;
-        }
-        Some(Self(folder))
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily: a test that fails may have files open.
-        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn a_full_disk_fails_loudly_and_is_gone_on_with_when_there_is_room() {
-    let Some(disk) = Disk::new("4m") else { return };
-    let (path, ballast) = (disk.0.file("hailer.db"), disk.0.file("ballast"));
+    let folder = Folder::new();
+    let Some(_disk) = Disk::mount(folder.path(), "4m") else { return };
+    let (path, ballast) = (folder.file("hailer.db"), folder.file("ballast"));
     fs::write(&ballast, vec![1; 1024 * 1024]).unwrap();
     let writer = start(&path);
     check_full(&path, &writer, || fs::remove_file(&ballast).unwrap());

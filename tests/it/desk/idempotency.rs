@@ -2,8 +2,8 @@
 
 use hailer::desk::{Durability, ErrorCode, Publish, PublishReply, Publishing};
 
-use super::{Folder, Plan, actor, at_level, copy_store, draft, now};
-use crate::support::eventually;
+use super::{Plan, actor, at_level, copy_store, draft, now};
+use crate::support::{Folder, eventually};
 
 #[test]
 fn a_request_that_is_repeated_is_answered_as_the_first_and_publishes_nothing() {
@@ -38,7 +38,7 @@ fn a_key_is_free_again_when_its_time_is_over() {
 
 #[test]
 fn answers_outlive_the_process_at_each_level() {
-    let folder = Folder::new();
+    let folder = Folder::new("desk");
     let path = folder.file("kept.db");
     let mut desk = Plan::on_disk(&path).start();
     let levels = [Durability::None, Durability::Memory, Durability::Disk];
@@ -59,7 +59,7 @@ fn answers_outlive_the_process_at_each_level() {
 
 #[test]
 fn a_request_under_way_is_not_begun_again_and_a_killed_process_knows_it() {
-    let folder = Folder::new();
+    let folder = Folder::new("desk");
     let (path, copy) = (folder.file("kept.db"), folder.file("copy.db"));
     let desk = Plan::on_disk(&path).start();
     let mut client = desk.join("room:1");

@@ -5,8 +5,8 @@ use std::time::Duration;
 use hailer::desk::{Draft, ErrorCode, MessageState};
 use serde_json::json;
 
-use super::{Desk, Folder, Plan, draft, kept, scheduled};
-use crate::support::{Client, eventually};
+use super::{Desk, Plan, draft, kept, scheduled};
+use crate::support::{Client, Folder, eventually};
 
 /// What a client gets that joins at this moment.
 fn bodies(desk: &Desk, topic: &str) -> Vec<serde_json::Value> {
@@ -29,7 +29,7 @@ fn assert_retracted(client: &mut Client, id: &str) {
 
 #[test]
 fn later_joiners_get_it_after_a_restart_too_and_no_more_than_may_be_kept() {
-    let folder = Folder::new();
+    let folder = Folder::new("desk");
     let path = folder.file("kept.db");
     let mut desk = Plan::on_disk(&path).start();
     desk.publish(draft("room:1", "not kept"));
@@ -48,7 +48,7 @@ fn later_joiners_get_it_after_a_restart_too_and_no_more_than_may_be_kept() {
 
 #[test]
 fn its_time_runs_out_and_a_restart_does_not_begin_it_anew() {
-    let folder = Folder::new();
+    let folder = Folder::new("desk");
     let path = folder.file("kept.db");
     let mut desk = Plan::on_disk(&path).start();
     desk.publish(Draft { lifetime: Some(Duration::from_millis(1)), ..draft("room:1", "short") });
@@ -61,7 +61,7 @@ fn its_time_runs_out_and_a_restart_does_not_begin_it_anew() {
 
 #[test]
 fn what_is_taken_back_is_said_once_and_not_given_to_later_joiners() {
-    let folder = Folder::new();
+    let folder = Folder::new("desk");
     let path = folder.file("kept.db");
     let mut desk = Plan::on_disk(&path).start();
     let mut client = desk.join("room:1");

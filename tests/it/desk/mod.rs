@@ -9,7 +9,6 @@ mod scheduled;
 mod stopping;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -51,31 +50,6 @@ fn draft(topic: &str, body: impl Into<Value>) -> Draft {
     let payload = json!({ "body": body.into() }).to_string();
     let payload = RawValue::from_string(payload).expect("it is JSON");
     Draft::new(Target::Topic(topic.to_owned()), "new_msg", payload)
-}
-
-/// A folder of a test's own, removed with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("desk-{}-{number}", std::process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        std::fs::create_dir_all(&path).expect("a folder can be made");
-        Self(path)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What can't be removed lies in the build's own folder.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// Copies a store as a process that is killed at this moment leaves it.

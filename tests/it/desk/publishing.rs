@@ -5,8 +5,8 @@ use hailer::desk::{
 };
 use serde_json::{Value, json};
 
-use super::{Desk, Folder, Lock, Plan, actor, at_level, copy_store, draft, now, scheduled};
-use crate::support::{Client, eventually};
+use super::{Desk, Lock, Plan, actor, at_level, copy_store, draft, now, scheduled};
+use crate::support::{Client, Folder, eventually};
 
 /// Clients of a topic, with one in each of three shards.
 fn join_everywhere(desk: &Desk, topic: &str) -> Vec<Client> {
@@ -59,7 +59,7 @@ fn a_user_has_a_topic() {
 
 #[test]
 fn records_are_kept_as_was_asked_for() {
-    let folder = Folder::new();
+    let folder = Folder::new("desk");
     let path = folder.file("kept.db");
     let desk = Plan::on_disk(&path).start();
     let none = desk.publish(at_level(draft("room:1", 0), Durability::None));
@@ -84,7 +84,7 @@ fn records_are_kept_as_was_asked_for() {
 
 #[test]
 fn a_record_is_found_while_it_is_being_written() {
-    let folder = Folder::new();
+    let folder = Folder::new("desk");
     let path = folder.file("kept.db");
     let desk = Plan::on_disk(&path).start();
     let lock = Lock::new(&path);
@@ -102,7 +102,7 @@ fn a_record_is_found_while_it_is_being_written() {
 
 #[test]
 fn a_bad_draft_among_good_ones_keeps_all_from_being_sent() {
-    let folder = Folder::new();
+    let folder = Folder::new("desk");
     let desk = Plan::on_disk(&folder.file("kept.db")).start();
     let mut client = desk.join("room:1");
     let good = || at_level(draft("room:1", "good"), Durability::Disk);
@@ -117,7 +117,7 @@ fn a_bad_draft_among_good_ones_keeps_all_from_being_sent() {
 
 #[test]
 fn a_full_mailbox_keeps_all_from_being_sent_and_no_trace_is_left() {
-    let folder = Folder::new();
+    let folder = Folder::new("desk");
     let path = folder.file("kept.db");
     let desk = Plan { limits: &[("mailbox_bytes_max", "64KiB")], ..Plan::on_disk(&path) }.start();
     let mut client = desk.join("room:1");
@@ -141,7 +141,7 @@ fn a_full_mailbox_keeps_all_from_being_sent_and_no_trace_is_left() {
 
 #[test]
 fn what_can_not_be_removed_while_the_store_fails_is_removed_later() {
-    let folder = Folder::new();
+    let folder = Folder::new("desk");
     let path = folder.file("kept.db");
     let limits = &[("mailbox_bytes_max", "64KiB")];
     let desk = Plan { limits, clerk: true, ..Plan::on_disk(&path) }.start();
@@ -165,7 +165,7 @@ fn what_can_not_be_removed_while_the_store_fails_is_removed_later() {
 
 #[test]
 fn a_store_that_can_not_be_written_keeps_level_disk_from_being_sent() {
-    let folder = Folder::new();
+    let folder = Folder::new("desk");
     let path = folder.file("kept.db");
     let desk = Plan::on_disk(&path).start();
     let mut client = desk.join("room:1");
@@ -228,7 +228,7 @@ fn a_message_says_which_one_it_repeats() {
 fn old_records_are_forgotten_and_those_that_are_needed_stay() {
     let mut plan = Plan { clerk: true, ..Plan::default() };
     plan.config.records_max = 2;
-    let folder = Folder::new();
+    let folder = Folder::new("desk");
     let path = folder.file("kept.db");
     let filling = Plan::on_disk(&path).start();
     let kept = filling.publish(super::kept(draft("room:1", "kept"))).id;

@@ -6,8 +6,8 @@ use hailer::desk::{Draft, Durability, ErrorCode, MessageState};
 use hailer::server::store::{StateChange, Store, Write};
 use serde_json::json;
 
-use super::{Folder, Plan, copy_store, draft, kept, now, scheduled};
-use crate::support::eventually;
+use super::{Plan, copy_store, draft, kept, now, scheduled};
+use crate::support::{Folder, eventually};
 
 #[test]
 fn it_is_sent_when_its_time_has_come() {
@@ -37,7 +37,7 @@ fn it_is_sent_when_its_time_has_come() {
 
 #[test]
 fn more_than_are_looked_at_together_are_sent_in_their_order() {
-    let folder = Folder::new();
+    let folder = Folder::new("desk");
     let path = folder.file("kept.db");
     let mut plan = Plan::on_disk(&path);
     plan.config.messages_max = 250;
@@ -71,7 +71,7 @@ fn what_is_cancelled_is_not_sent() {
 #[test]
 fn what_is_cancelled_while_it_becomes_due_is_either_sent_or_cancelled() {
     const MESSAGES: u64 = 60;
-    let folder = Folder::new();
+    let folder = Folder::new("desk");
     let mut plan = Plan::on_disk(&folder.file("kept.db"));
     plan.config.messages_max = 100;
     let mut desk = plan.start();
@@ -99,7 +99,7 @@ fn what_is_cancelled_while_it_becomes_due_is_either_sent_or_cancelled() {
 
 #[test]
 fn what_is_overdue_after_a_restart_is_sent_once_unless_its_lifetime_is_over() {
-    let folder = Folder::new();
+    let folder = Folder::new("desk");
     let path = folder.file("kept.db");
     let mut desk = Plan::on_disk(&path).start();
     let at = now() + 50;
@@ -130,7 +130,7 @@ fn what_is_overdue_after_a_restart_is_sent_once_unless_its_lifetime_is_over() {
 
 #[test]
 fn a_process_that_is_killed_before_it_is_noted_leaves_it_to_the_next_with_the_same_id() {
-    let folder = Folder::new();
+    let folder = Folder::new("desk");
     let (path, copy) = (folder.file("kept.db"), folder.file("copy.db"));
     let desk = Plan { clerk: true, ..Plan::on_disk(&path) }.start();
     let mut client = desk.join("room:1");
@@ -156,7 +156,7 @@ fn a_process_that_is_killed_before_it_is_noted_leaves_it_to_the_next_with_the_sa
 
 #[test]
 fn what_can_not_be_noted_is_not_sent_again_and_not_called_expired_or_cancelled() {
-    let folder = Folder::new();
+    let folder = Folder::new("desk");
     let path = folder.file("kept.db");
     let desk = Plan { clerk: true, ..Plan::on_disk(&path) }.start();
     let mut client = desk.join("room:1");

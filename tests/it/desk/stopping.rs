@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use hailer::desk::{Disconnect, DisconnectWho, Durability, ErrorCode, MessageState, Publishing};
 
-use super::{Folder, Plan, actor, at_level, draft, kept, now, scheduled};
-use crate::support::{PATIENCE, eventually};
+use super::{Plan, actor, at_level, draft, kept, now, scheduled};
+use crate::support::{Folder, PATIENCE, eventually};
 
 #[test]
 fn what_nobody_would_get_any_more_is_refused_and_leaves_no_trace() {
-    let folder = Folder::new();
+    let folder = Folder::new("desk");
     let path = folder.file("kept.db");
     let mut desk = Plan::on_disk(&path).start();
     let mut client = desk.join("room:1");

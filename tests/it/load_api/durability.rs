@@ -2,16 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
-use super::publishing::{API_KEY, Folder};
+use super::publishing::{API_KEY, configured, serve};
 use super::{Caller, api_of};
-use crate::support::{Client, PATIENCE, crowd, eventually};
+use crate::support::{Client, Disk, PATIENCE, crowd, eventually};
 
 const KILLS: usize = if cfg!(debug_assertions) { 5 } else { 20 };
 /// Publishes of each process, of which it gets to half.
@@ -59,10 +57,10 @@ fn publish_until_killed(api: SocketAddr, acknowledged: &Mutex<Vec<String>>, coun
 #[test]
 fn what_is_acknowledged_at_level_disk_is_there_after_each_of_many_kills() {
     let _crowd = crowd();
-    let folder = Folder::new("load-api-kills", "[store]\npath = \"kept.db\"");
+    let folder = configured("load-api-kills", "[store]\npath = \"kept.db\"");
     let acknowledged = Mutex::new(Vec::new());
     for round in 1..=KILLS {
-        let hailer = folder.start();
+        let hailer = serve(&folder);
         let (api, count) = (api_of(&hailer), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for _ in 0..CALLERS {
@@ -74,7 +72,7 @@ fn what_is_acknowledged_at_level_disk_is_there_after_each_of_many_kills() {
         drop(hailer);
         println!("killed {round} times: {} acknowledged", acknowledged.lock().expect("it is whole").len());
     }
-    let hailer = folder.start();
+    let hailer = serve(&folder);
     let mut caller = Caller::new(api_of(&hailer), API_KEY);
     let acknowledged = acknowledged.into_inner().expect("it is whole");
     assert!(acknowledged.len() >= KILLS * PUBLISHES);
@@ -92,35 +90,12 @@ fn what_is_acknowledged_at_level_disk_is_there_after_each_of_many_kills() {
     println!("{} acknowledged, {} there", acknowledged.len(), there.len());
 }
 
-/// A small disk of its own; `None` if this process may not mount one.
-struct Disk(std::path::PathBuf);
-
-impl Disk {
-    fn mount(at: &Path) -> Option<Self> {
-        std::fs::create_dir_all(at).expect("a folder can be made");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(at).output().ok()?;
-        if !mounted.status.success() {
-            println!("skipped: {}", String::from_utf8_lossy(&mounted.stderr));
-            return None;
-        }
-        Some(Self(at.to_owned()))
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily: a test that fails may have files open.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_refuses_level_disk_and_the_server_goes_on() {
-    let folder = Folder::new("load-api-full", "[store]\npath = \"small/kept.db\"");
-    let Some(disk) = Disk::mount(&folder.path().join("small")) else { return };
-    let ballast = disk.0.join("ballast");
-    let hailer = folder.start();
+    let folder = configured("load-api-full", "[store]\npath = \"small/kept.db\"");
+    let Some(disk) = Disk::mount(&folder.file("small"), "3m") else { return };
+    let ballast = disk.path().join("ballast");
+    let hailer = serve(&folder);
     let api = api_of(&hailer);
     let mut caller = Caller::new(api, API_KEY);
     let message = |durability: &str| {

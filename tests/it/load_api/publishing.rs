@@ -1,7 +1,6 @@
 //! Publishing over the API to very many users, each told something of its own, while others are told things as well.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ use super::{Caller, api_of};
 use crate::load::clients;
 use crate::load_users::{Mint, SECRET, UNDER_WAY_MAX, on_web_sockets};
 use crate::support::members::{Members, Pass, Place};
-use crate::support::{Hailer, crowd};
+use crate::support::{Folder, Hailer, crowd, percentiles};
 
 const CLIENTS: usize = if cfg!(debug_assertions) { 1_000 } else { 10_000 };
 /// Those who are told nothing but what is for everybody, whose deliveries are timed.
@@ -28,67 +27,40 @@ pub(super) const API_KEY: &str = "hlr_0123456789abcdefghijklmnopqrstuvwxyzABCDEF
 const BROADCASTS: u64 = 40;
 const INTERVAL: Duration = Duration::from_millis(25);
 
-/// A folder with a configuration, removed with it.
-pub(super) struct Folder(PathBuf);
+/// A folder with a configuration, and more of it.
+pub(super) fn configured(name: &str, further: &str) -> Folder {
+    let hash = Key::show_hash(&Key::hash_of(&Secret::new(API_KEY)));
+    let text = format!(
+        r#"
+        [auth]
+        secret_file = "secret"
 
-impl Folder {
-    pub(super) fn new(name: &str, further: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a folder can be made");
-        let hash = Key::show_hash(&Key::hash_of(&Secret::new(API_KEY)));
-        let text = format!(
-            r#"
-            [auth]
-            secret_file = "secret"
+        [[topics]]
+        pattern = "room:lobby"
+        join = "user"
 
-            [[topics]]
-            pattern = "room:lobby"
-            join = "user"
+        [[topics]]
+        pattern = "user:{{sub}}"
+        join = "owner"
 
-            [[topics]]
-            pattern = "user:{{sub}}"
-            join = "owner"
-
-            [[api.keys]]
-            name = "load"
-            hash = "{hash}"
-            scopes = ["publish", "read"]
-            {further}
-            "#
-        );
-        std::fs::write(path.join("hailer.toml"), text).expect("the folder can be written to");
-        std::fs::write(path.join("secret"), SECRET).expect("the folder can be written to");
-        Self(path)
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    pub(super) fn start(&self) -> Hailer {
-        let config = self.0.join("hailer.toml");
-        Hailer::start(&[
-            "--config",
-            config.to_str().expect("the path is UTF-8"),
-            "--api-listen",
-            "127.0.0.1:0",
-        ])
-    }
+        [[api.keys]]
+        name = "load"
+        hash = "{hash}"
+        scopes = ["publish", "read"]
+        {further}
+        "#
+    );
+    let folder = Folder::new(name);
+    folder.write("hailer.toml", &text, 0o600);
+    folder.write("secret", std::str::from_utf8(SECRET).expect("it is text"), 0o600);
+    folder
 }
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What can't be removed lies in the build's own folder.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// The middle, the slowest of a hundred and the slowest of all.
-fn percentiles(mut times: Vec<Duration>) -> String {
-    times.sort();
-    let at = |percent: usize| times.get((times.len() * percent / 100).min(times.len().saturating_sub(1)));
-    let [p50, p99, max] = [50, 99, 100].map(|percent| at(percent).copied().unwrap_or_default());
-    format!("p50 {p50:.2?}, p99 {p99:.2?}, max {max:.2?} ({} deliveries)", times.len())
+/// A server with the configuration of a folder.
+pub(super) fn serve(folder: &Folder) -> Hailer {
+    let config = folder.file("hailer.toml");
+    let config = config.to_str().expect("the path is UTF-8");
+    Hailer::start(&["--config", config, "--api-listen", "127.0.0.1:0"])
 }
 
 fn body(number: u64) -> serde_json::Value {
@@ -190,8 +162,8 @@ fn tell_in_batches(
 fn batches_to_users_topics_reach_each_of_them_and_hold_up_nobody() {
     let _crowd = crowd();
     let count = clients(CLIENTS);
-    let folder = Folder::new("load-api-batches", "");
-    let hailer = folder.start();
+    let folder = configured("load-api-batches", "");
+    let hailer = serve(&folder);
     let api = api_of(&hailer);
     let mut passes = Mint::hs512().passes(count + LISTENERS);
     let others = passes.split_off(count);
@@ -248,8 +220,8 @@ fn single_calls_hold_up_nobody() {
     for (level, further) in
         [("memory", ""), ("disk", "[store]\npath = \"load.db\"\n[messages]\ndefault_durability = \"disk\"")]
     {
-        let folder = Folder::new("load-api-calls", further);
-        let hailer = folder.start();
+        let folder = configured("load-api-calls", further);
+        let hailer = serve(&folder);
         let api = api_of(&hailer);
         let users = Mint::hs512().passes(100);
         let mut listeners = Members::new(hailer.address(), &[Place::Lobby]);

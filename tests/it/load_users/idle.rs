@@ -1,6 +1,5 @@
 //! What an idle user costs, and a private message among many.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hailer::phoenix::Serializer;
@@ -9,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{Mint, SECRET, UNDER_WAY_MAX, on_web_sockets};
 use crate::load::clients;
 use crate::support::members::{LOBBY, Members, Place};
-use crate::support::{Client, Hailer, Memory, crowd};
+use crate::support::{Client, Folder, Hailer, Memory, crowd};
 
 const CLIENTS: usize = 15_000;
 /// Memory of the server for each idle user who has joined the lobby and a topic of its own, the kernel's not
@@ -17,41 +16,22 @@ const CLIENTS: usize = 15_000;
 const IDLE_BYTES_MAX: u64 = 1024;
 const PRIVATE_MESSAGES: usize = if cfg!(debug_assertions) { 2_000 } else { 20_000 };
 
-/// A folder with a configuration, removed with it.
-struct Folder(PathBuf);
+const CONFIG: &str = r#"
+    [auth]
+    secret_file = "secret"
+    issuer = ["my_app"]
+    audience = ["my_app"]
 
-impl Folder {
-    fn new() -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("load-users-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a folder can be made");
-        let text = r#"
-            [auth]
-            secret_file = "secret"
-            issuer = ["my_app"]
-            audience = ["my_app"]
+    [[topics]]
+    pattern = "room:lobby"
+    join = "user"
+    push = [{ event = "new_msg", by = { claim = "staff", value = true } }]
 
-            [[topics]]
-            pattern = "room:lobby"
-            join = "user"
-            push = [{ event = "new_msg", by = { claim = "staff", value = true } }]
-
-            [[topics]]
-            pattern = "user:{sub}"
-            join = "owner"
-            push = [{ event = "new_msg", by = "owner" }]
-        "#;
-        std::fs::write(path.join("hailer.toml"), text).expect("the folder can be written to");
-        std::fs::write(path.join("secret"), SECRET).expect("the folder can be written to");
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What can't be removed lies in the build's own folder.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+    [[topics]]
+    pattern = "user:{sub}"
+    join = "owner"
+    push = [{ event = "new_msg", by = "owner" }]
+"#;
 
 /// A user with manners who has joined a topic.
 fn joined(hailer: &Hailer, token: &str, topic: &str) -> Client {
@@ -75,8 +55,10 @@ fn private_messages(hailer: &Hailer, user: &mut Client, topic: &str) -> Duration
 fn an_idle_user_with_a_topic_of_its_own_stays_within_its_budget_and_is_told_things_alone() {
     let _crowd = crowd();
     let clients = clients(CLIENTS);
-    let folder = Folder::new();
-    let config = folder.0.join("hailer.toml");
+    let folder = Folder::new("load-users");
+    folder.write("hailer.toml", CONFIG, 0o600);
+    folder.write("secret", std::str::from_utf8(SECRET).expect("it is text"), 0o600);
+    let config = folder.file("hailer.toml");
     let mut hailer = Hailer::start(&["--config", config.to_str().expect("the path is UTF-8")]);
     let mint = Mint::hs512();
     let told = mint.pass(clients);

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::{Mint, RESERVED_DESCRIPTORS, UNDER_WAY_MAX, hs512, on_web_sockets, start, tell, verifier};
 use crate::load::clients;
 use crate::support::members::{Arrival, LOBBY, Members, Pass, Place};
-use crate::support::{crowd, descriptor_limit, eventually};
+use crate::support::{crowd, descriptor_limit, eventually, percentiles};
 
 const CLIENTS: usize = if cfg!(debug_assertions) { 2_000 } else { 10_000 };
 /// Those who are here already when a storm comes.
@@ -24,14 +24,6 @@ const BROADCAST_INTERVAL: Duration = Duration::from_millis(50);
 const QUIET_BROADCASTS: u64 = 40;
 /// How long the accounts take for a look-up.
 const LOOK_UP: Duration = Duration::from_millis(50);
-
-/// The middle, the slowest of a hundred and the slowest of all.
-fn percentiles(mut times: Vec<Duration>) -> String {
-    times.sort();
-    let at = |percent: usize| times.get((times.len() * percent / 100).min(times.len().saturating_sub(1)));
-    let [p50, p99, max] = [50, 99, 100].map(|percent| at(percent).copied().unwrap_or_default());
-    format!("p50 {p50:.2?}, p99 {p99:.2?}, max {max:.2?} ({} deliveries)", times.len())
-}
 
 /// What has happened in a storm.
 struct Weather {

@@ -286,7 +286,7 @@ fn without_a_key_none_is_sent_and_a_file_goes_before_the_variable() {
     assert!(stderr.contains("asks for a key: set HAILER_API_KEY or give --key-file FILE"), "{stderr}");
     assert!(!api.request().headers.iter().any(|line| line.to_ascii_lowercase().starts_with("authorization")));
 
-    let folder = super::folder::Folder::new("api-cli");
+    let folder = crate::support::Folder::new("api-cli");
     folder.write("key", "hlr_of-the-file\n", 0o600);
     folder.write("keys", "two keys", 0o600);
     let api = Api::start(&[(PUBLISH, 200, published())]);

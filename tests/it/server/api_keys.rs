@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use super::folder::Folder;
+use crate::support::Folder;
 use crate::support::{hailer, hailer_output};
 
 /// Makes a key: the key, and the lines for the configuration.

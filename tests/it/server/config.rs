@@ -7,7 +7,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Value, json};
 
-use super::folder::Folder;
+use crate::support::Folder;
 use crate::support::Hailer;
 
 /// A secret that must be met in no output. As long as HS512 wants it, and no word that anybody would refuse.

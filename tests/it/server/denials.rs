@@ -10,8 +10,8 @@ use hailer::server::denials::{DenialError, Denials};
 use hailer::standalone::Standalone;
 use serde_json::json;
 
-use super::folder::Folder;
 use super::users::{token, unix_time};
+use crate::support::Folder;
 use crate::support::{Client, eventually};
 
 const SECRET: &str = "pF7xTn2Qv9bKd4Hs6YwLzR1mJc8Ug3EaXo5iNtMqBkWyVfPjSrGhDeZuCl0OA-and-a-few-more";

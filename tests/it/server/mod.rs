@@ -8,7 +8,6 @@ mod closing;
 mod config;
 mod connecting;
 mod denials;
-mod folder;
 mod gaps;
 mod http;
 mod inspect;

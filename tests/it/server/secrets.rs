@@ -5,8 +5,8 @@ use std::process::Stdio;
 use hailer::testing::upgrade_request;
 use serde_json::json;
 
-use super::folder::Folder;
 use super::users::unix_time;
+use crate::support::Folder;
 use crate::support::{Hailer, Peer};
 
 /// Marks that no output may hold, whole or in part: the shortest piece that is searched for is ten bytes long.

@@ -9,7 +9,7 @@ use hailer::desk::{AuditEntry, AuditQuery};
 use hailer::server::store::Store;
 use serde_json::{Value, json};
 
-use super::folder::Folder;
+use crate::support::Folder;
 use crate::support::hailer;
 
 const PASSWORD: &str = "M4rked correct horse";

@@ -6,7 +6,7 @@ use hailer::auth::token::{Algorithm, GuardianClaims, SigningKey, mint};
 use hailer::phoenix::Serializer;
 use serde_json::{Map, json};
 
-use super::folder::Folder;
+use crate::support::Folder;
 use crate::support::{Client, Hailer, eventually};
 
 const SECRET: &str = "vJ3tYq8Zs1LmXc6RbWf0KdNh5GaPoEu9TiVlMxBy2QzSjHkCrDgFe7OwIn4UpA-and-a-few-more";

@@ -4,6 +4,8 @@
 //! fails.
 
 mod client;
+mod disk;
+mod folder;
 mod kernel;
 pub(crate) mod members;
 mod memory;
@@ -11,15 +13,19 @@ pub(crate) mod peer;
 pub(crate) mod pollers;
 mod process;
 pub(crate) mod swarm;
+mod times;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) use client::Client;
+pub(crate) use disk::Disk;
+pub(crate) use folder::Folder;
 pub(crate) use kernel::{Slabs, descriptor_limit};
 pub(crate) use memory::Memory;
 pub(crate) use peer::Peer;
 pub(crate) use process::{API_OFF, Hailer, hailer, hailer_output};
+pub(crate) use times::percentiles;
 
 /// How long anything may take that happens at once on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -354,7 +354,7 @@ fn what_is_not_ours_reaches_no_page_from_the_clients_listener() {
 
 #[test]
 fn beyond_this_machine_the_program_warns_of_what_can_be_read() {
-    let folder = super::super::folder::Folder::new("attacks");
+    let folder = crate::support::Folder::new("attacks");
     folder.write("hailer.toml", "[api]\nlisten = \"0.0.0.0:0\"\n", 0o600);
     let checked =
         folder.hailer(&["check-config", "--config", "hailer.toml"]).env_remove("HAILER_API_LISTEN").output();

@@ -10,8 +10,8 @@ use hailer::phoenix::Serializer;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::super::folder::Folder;
 use super::super::users::{token, unix_time};
+use crate::support::Folder;
 use crate::support::peer::Response;
 use crate::support::{Client, Hailer, Peer};
 
