@@ -288,6 +288,10 @@ fn keys_of_the_api_are_checked() {
     name("");
     name("a\\nb");
     name(&"x".repeat(65));
+}
+
+#[test]
+fn keys_of_the_api_are_told_apart_and_its_hosts_are_names() {
     let read = "scopes = [\"read\"]\n";
     check_error(
         &(api_key("a", 1, read) + &api_key("a", 2, read)),
