@@ -11,7 +11,7 @@ use crate::service::ServiceReply;
 use super::form::Form;
 use super::moment;
 use super::office::Visit;
-use super::page::{Trouble, csrf_field};
+use super::page::{Trouble, csrf_field, name_field};
 
 const HERE: &str = "/admin/connections";
 const DISCONNECT: &str = "/admin/connections/disconnect";
@@ -67,14 +67,8 @@ fn search(query: &Form) -> Markup {
     };
     html! {
         form.search method="get" action=(HERE) role="search" {
-            div {
-                label for="user" { "User" }
-                input #user type="search" name="user" value=(query.text("user")) autocapitalize="none" spellcheck="false";
-            }
-            div {
-                label for="topic" { "Topic" }
-                input #topic type="search" name="topic" value=(query.text("topic")) autocapitalize="none" spellcheck="false";
-            }
+            (name_field("user", "User", query.text("user")))
+            (name_field("topic", "Topic", query.text("topic")))
             div {
                 label for="transport" { "Transport" }
                 select #transport name="transport" {

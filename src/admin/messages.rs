@@ -12,7 +12,7 @@ use super::letter::Letter;
 use super::moment;
 use super::notice::Notice;
 use super::office::Visit;
-use super::page::{self, Trouble, csrf_field};
+use super::page::{self, Trouble, csrf_field, name_field};
 
 const HERE: &str = "/admin/messages";
 const SCHEDULED: &str = "/admin/messages?state=scheduled";
@@ -55,10 +55,7 @@ pub(super) fn list(visit: &Visit<'_>) -> Result<ServiceReply, Trouble> {
     let body = html! {
         form.search method="get" action=(HERE) role="search" {
             div { label for="text" { "Text" } input #text type="search" name="text" value=(query.text("text")); }
-            div {
-                label for="topic" { "Topic" }
-                input #topic type="search" name="topic" value=(query.text("topic")) autocapitalize="none" spellcheck="false";
-            }
+            (name_field("topic", "Topic", query.text("topic")))
             div {
                 label for="state" { "State" }
                 select #state name="state" {

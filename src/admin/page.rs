@@ -268,6 +268,16 @@ pub(super) fn csrf_field(session: &Session) -> Markup {
     html! { input type="hidden" name="csrf" value=(session.csrf.expose()); }
 }
 
+/// A field of a search for something with a name that is no word.
+pub(super) fn name_field(name: &str, label: &str, value: &str) -> Markup {
+    html! {
+        div {
+            label for=(name) { (label) }
+            input id=(name) type="search" name=(name) value=(value) autocapitalize="none" spellcheck="false";
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
