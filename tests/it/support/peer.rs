@@ -141,6 +141,14 @@ impl Peer {
         response
     }
 
+    /// The response, if something of it has come.
+    pub(crate) fn response_if_any(&mut self) -> Option<Response> {
+        self.stream.set_nonblocking(true).expect("an option can be set");
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).expect("an option can be set");
+        matches!(peeked, Ok(1)).then(|| self.response())
+    }
+
     /// Opens the WebSocket.
     pub(crate) fn upgrade(&mut self, target: &str) {
         self.send(upgrade_request(target).as_bytes());
