@@ -46,6 +46,8 @@ pub mod fault;
 pub mod http;
 mod hub;
 pub mod limits;
+#[cfg(feature = "cli")]
+pub mod load;
 pub mod longpoll;
 pub mod notification;
 pub mod phoenix;

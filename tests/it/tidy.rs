@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["standalone"],
     &["config"],
     &["server"],
-    &["testing", "notification", "api", "admin"],
+    &["testing", "notification", "api", "admin", "load"],
     &["web"],
     &["endpoint"],
     &["broker", "connection"],

@@ -1,0 +1,3 @@
+//! Load: what `hailer bench` makes, checks and tells, without a socket.
+
+pub mod outcome;
