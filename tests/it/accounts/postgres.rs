@@ -257,9 +257,9 @@ fn a_server_that_hangs_keeps_nobody_waiting() {
     let deadline = Duration::from_secs(1);
     let asking = Asking::start(&server, AccountsConfig { deadline, ..config(WhenAway::Refuse) });
     eventually("an answer", || (asking.look_up(ADA) == Ok(())).then_some(()));
-    server.signal_all("STOP");
+    server.hang();
     let hung = asking.look_up(ADA);
-    server.signal_all("CONT");
+    server.go_on();
     assert_eq!(hung, Err(LookupError::TimedOut));
     eventually("an answer", || (asking.look_up(ADA) == Ok(())).then_some(()));
 }

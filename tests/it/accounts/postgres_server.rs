@@ -100,14 +100,30 @@ impl PostgresServer {
         child.wait().expect("it ends");
     }
 
-    /// Stops the server from doing anything, or lets it go on.
-    pub(super) fn signal_all(&self, name: &str) {
-        let parent = self.child.as_ref().expect("it runs").id();
+    /// Stops the server from doing anything.
+    pub(super) fn hang(&self) {
+        // While the parent hangs, no child of it vanishes: one that ends waits for the parent.
+        Self::signal("STOP", &[self.parent()]);
+        Self::signal("STOP", &self.children());
+    }
+
+    /// Lets it go on.
+    pub(super) fn go_on(&self) {
+        Self::signal("CONT", &self.children());
+        Self::signal("CONT", &[self.parent()]);
+    }
+
+    fn parent(&self) -> String {
+        self.child.as_ref().expect("it runs").id().to_string()
+    }
+
+    fn children(&self) -> Vec<String> {
+        let parent = self.parent();
         let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
-        let children = children.expect("the kernel tells");
-        let mut pids: Vec<&str> = children.split_whitespace().collect();
-        let parent = parent.to_string();
-        pids.push(&parent);
+        children.expect("the kernel tells").split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn signal(name: &str, pids: &[String]) {
         let status = Command::new("kill").args(["-s", name]).args(pids).status();
         assert!(status.expect("kill runs").success());
     }
