@@ -14,13 +14,47 @@ use super::{Endpoint, HandedOver};
 use crate::channel::{PayloadBuf, SlowReader};
 use crate::connection::{Connection, ConnectionId, Entry, Gap, HandOver, State};
 use crate::fault::Fault;
-use crate::hub::{Hub, Judgement, Log, LogBounds, Position, Stream, StreamKey, TopicId};
+use crate::hub::{Hub, Judgement, LogBounds, Position, Stream, StreamKey, Subscriber, TopicId};
 use crate::phoenix::RefBuf;
 use crate::socket::Socket;
 
 /// The connection's socket has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone;
+
+/// What one connection of many is offered.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer {
+    id: ConnectionId,
+    /// Where its part of the bytes begins.
+    from: usize,
+    /// Its place among the subscribers.
+    index: usize,
+    taken: Result<usize, Gone>,
+}
+
+impl Offer {
+    /// To whom it is made.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// What is offered, of the bytes that all offers are made of.
+    #[must_use]
+    pub fn bytes_of<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
+        &bytes[self.from..]
+    }
+
+    /// Notes what has come of it, as [`Sink::send`] returns it. An offer about which nothing is noted was not taken.
+    pub fn set_taken(&mut self, taken: Result<usize, Gone>) {
+        self.taken = taken;
+    }
+}
+
+/// Offers that are made at once: so many that the system is entered rarely, and so few that their places stay in the
+/// nearest cache.
+pub const OFFERS_MAX: usize = 256;
 
 /// Where an endpoint writes to: the sockets of the event loop, or pretended ones.
 pub trait Sink {
@@ -30,6 +64,14 @@ pub trait Sink {
     /// # Errors
     /// The socket has failed; the endpoint forgets the connection.
     fn send(&mut self, id: ConnectionId, pieces: &[IoSlice<'_>]) -> Result<usize, Gone>;
+
+    /// Offers the end of `bytes` to many connections, to each from its own place on, as [`send`](Self::send) does
+    /// one by one. Whoever can have the system take many at once does so.
+    fn send_many(&mut self, bytes: &[u8], offers: &mut [Offer]) {
+        for offer in offers {
+            offer.taken = self.send(offer.id, &[IoSlice::new(offer.bytes_of(bytes))]);
+        }
+    }
 
     /// Ends the server's side of a connection; what was sent before still arrives.
     fn shutdown(&mut self, id: ConnectionId);
@@ -74,6 +116,18 @@ impl<'a> Gathered<'a> {
     }
 }
 
+/// How a walk goes on behind the offers that are made.
+enum Next {
+    /// More of them.
+    Offers,
+    /// With a subscriber that stands before the log's tail.
+    Behind,
+    /// In the next slice.
+    Slice,
+    /// All have had their turn.
+    Nobody,
+}
+
 impl Endpoint {
     /// Writes what waits, with at most `budget` writes. Whether more is left: the caller polls without
     /// waiting and calls again.
@@ -116,13 +170,38 @@ impl Endpoint {
 
     /// Serves a stream's subscribers from where the last slice ended; whether all have had their turn.
     fn walk(&mut self, key: StreamKey, left: &mut usize, now: Instant, sink: &mut impl Sink) -> bool {
-        let Some(stream) = self.hub.stream(key) else { return true };
-        let end = stream.log.end();
-        let mut caught_up = 0;
-        while let Some(subscriber) = stream.subscribers.get_mut(stream.walked) {
-            if *left == 0 {
-                break;
+        loop {
+            let next = self.next_offers(key, left);
+            let Some(stream) = self.hub.stream_ref(key) else { return true };
+            if !self.offers.is_empty() {
+                sink.send_many(stream.log.tail().0, &mut self.offers);
+                self.settle(key, now, |_| true);
             }
+            match next {
+                Next::Nobody => return true,
+                Next::Slice => return false,
+                Next::Offers => {}
+                Next::Behind => {
+                    *left -= 1;
+                    self.catch_up(key, now, sink);
+                }
+            }
+        }
+    }
+
+    /// Collects those who are offered the tail of the log next, and steps behind them.
+    fn next_offers(&mut self, key: StreamKey, left: &mut usize) -> Next {
+        self.offers.clear();
+        let Some(stream) = self.hub.stream(key) else { return Next::Nobody };
+        let (end, (tail, tail_start)) = (stream.log.end(), stream.log.tail());
+        while let Some(subscriber) = stream.subscribers.get(stream.walked) {
+            if *left == 0 {
+                return Next::Slice;
+            }
+            if self.offers.len() == OFFERS_MAX {
+                return Next::Offers;
+            }
+            let index = stream.walked;
             stream.walked += 1;
             if subscriber.cursor == end {
                 continue;
@@ -136,33 +215,72 @@ impl Endpoint {
                 self.queued.push_back(subscriber.slot);
                 continue;
             }
+            if subscriber.cursor < tail_start {
+                stream.walked = index;
+                return Next::Behind;
+            }
             *left -= 1;
             let id = ConnectionId { slot: subscriber.slot, generation: connection.generation };
-            let (sent, offered) = send_range(&stream.log, subscriber.cursor, end, id, sink);
-            let Ok(taken) = sent else {
-                connection.blocked = true;
-                connection.reset = true;
-                self.broken.push(subscriber.slot);
-                continue;
-            };
-            self.stats.bytes_out += taken as u64;
-            subscriber.cursor += taken as u64;
-            if subscriber.cursor == end {
-                caught_up += 1;
-            } else if taken < offered {
-                block(connection, key.topic, end);
-                self.stalls.entry(id.slot).or_insert_with(|| self.deadlines.stall(now)).taken += taken;
-            } else {
-                // More pieces than one write holds: the connection's own flush goes on.
-                connection.queued = true;
-                self.queued.push_back(id.slot);
+            let from = usize::try_from(subscriber.cursor - tail_start).unwrap_or(tail.len());
+            self.offers.push(Offer { id, from, index, taken: Ok(0) });
+        }
+        Next::Nobody
+    }
+
+    /// Offers the next subscriber what lies in several pieces.
+    fn catch_up(&mut self, key: StreamKey, now: Instant, sink: &mut impl Sink) {
+        self.offers.clear();
+        let Some(stream) = self.hub.stream(key) else { return };
+        let index = stream.walked;
+        stream.walked += 1;
+        let Some(Subscriber { cursor, slot }) = stream.subscribers.get(index).copied() else { return };
+        let Some(connection) = self.connections.get(slot as usize) else { return };
+        let id = ConnectionId { slot, generation: connection.generation };
+        let mut gathered = Gathered::new();
+        stream.log.pieces(cursor, stream.log.end()).for_each(|piece| gathered.add(piece));
+        let taken = sink.send(id, gathered.as_slices());
+        let offered = gathered.bytes;
+        self.offers.push(Offer { id, from: 0, index, taken });
+        self.settle(key, now, |taken| taken < offered);
+    }
+
+    /// Notes what has come of the offers. A subscriber that is not at the end is blocked or, if it has taken all that
+    /// one write holds, goes on with its own flush.
+    fn settle(&mut self, key: StreamKey, now: Instant, is_partial: impl Fn(usize) -> bool) {
+        let Some(stream) = self.hub.stream(key) else { return };
+        let end = stream.log.end();
+        let mut caught_up = 0;
+        for Offer { id, index, taken, .. } in &self.offers {
+            if let Ok(taken) = taken {
+                self.stats.bytes_out += *taken as u64;
+                let subscriber = &mut stream.subscribers[*index];
+                subscriber.cursor += *taken as u64;
+                if subscriber.cursor == end {
+                    caught_up += 1;
+                    continue;
+                }
+            }
+            let Some(connection) = self.connections.get_mut(id.slot()) else { continue };
+            match *taken {
+                Err(Gone) => {
+                    connection.blocked = true;
+                    connection.reset = true;
+                    self.broken.push(id.slot);
+                }
+                Ok(taken) if is_partial(taken) => {
+                    block(connection, key.topic, end);
+                    self.stalls.entry(id.slot).or_insert_with(|| self.deadlines.stall(now)).taken += taken;
+                }
+                Ok(_) => {
+                    connection.queued = true;
+                    self.queued.push_back(id.slot);
+                }
             }
         }
         stream.behind -= caught_up;
         if stream.behind == 0 {
             stream.log.clear();
         }
-        stream.walked >= stream.subscribers.len()
     }
 
     /// Writes what one connection has waiting, its topics included; whether a write was made.
@@ -294,23 +412,6 @@ impl Endpoint {
         self.skip_receipts(slot, key, frame_end, start);
         self.stats.gaps += 1;
     }
-}
-
-/// Offers the bytes of a log between two places: what was taken, and how many were offered. Nearly always
-/// they lie in one piece, and a list of pieces would cost more than all else that the walk does.
-fn send_range(
-    log: &Log,
-    from: Position,
-    to: Position,
-    id: ConnectionId,
-    sink: &mut impl Sink,
-) -> (Result<usize, Gone>, usize) {
-    let mut pieces = log.pieces(from, to);
-    let first = pieces.next().unwrap_or_default();
-    let Some(second) = pieces.next() else { return (sink.send(id, &[IoSlice::new(first)]), first.len()) };
-    let mut gathered = Gathered::new();
-    [first, second].into_iter().chain(pieces).for_each(|piece| gathered.add(piece));
-    (sink.send(id, gathered.as_slices()), gathered.bytes)
 }
 
 /// Notes that the peer takes no more for now. While more than one topic may be written next, the frame that

@@ -41,7 +41,7 @@ use crate::stats::{Stats, Timings};
 pub use crate::connection::ConnectionId;
 pub use admission::{Admission, Ticket};
 pub use calls::CallTicket;
-pub use flush::{Gone, Sink};
+pub use flush::{Gone, OFFERS_MAX, Offer, Sink};
 pub use http::Page;
 pub use inspect::{ConnectionFilter, FoundConnection, FoundTopic, Holdings, Rank, Slice};
 pub use receipts::ReceiptCounts;
@@ -148,6 +148,8 @@ pub struct Endpoint {
     work: VecDeque<Work>,
     /// Connections whose sockets failed while the flush walked over them.
     broken: Vec<u32>,
+    /// What the flush offers at once.
+    offers: Vec<Offer>,
     /// Messages are encoded here before they are framed.
     scratch: Vec<u8>,
     actions: Vec<Action>,
@@ -194,6 +196,7 @@ impl Endpoint {
             resumed: Vec::new(),
             work: VecDeque::new(),
             broken: Vec::new(),
+            offers: Vec::new(),
             scratch: Vec::new(),
             actions: Vec::new(),
             draining: false,

@@ -161,6 +161,11 @@ impl Log {
             .filter(|piece| !piece.is_empty())
     }
 
+    /// What was appended last and lies in one piece, and where it begins. Nearly every reader stands in it.
+    pub(crate) fn tail(&self) -> (&[u8], Position) {
+        self.segments.back().map_or((&[], self.end), |segment| (&segment.bytes, segment.start))
+    }
+
     /// The end of the frame that `position` lies in; `position` itself if it lies between frames.
     pub(crate) fn frame_end(&self, position: Position) -> Position {
         let index = self.segments.partition_point(|segment| segment.end() <= position);
