@@ -243,6 +243,18 @@ limits! {
     drain_timeout: Duration = Duration::from_secs(10), least Duration::from_secs(1);
 }
 
+/// Whether broadcasts are sent by io_uring: many with one system call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IoUring {
+    /// Where the system has it and lets the process use it; otherwise they are sent one by one.
+    #[default]
+    Auto,
+    /// The server does not start without it.
+    On,
+    /// They are sent one by one.
+    Off,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

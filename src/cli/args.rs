@@ -18,7 +18,7 @@ use super::users::Users;
 use crate::auth::token::Algorithm;
 use crate::channel::{SlowReader, TopicPattern};
 use crate::config::{self, ApiListen, CheckOrigin, Flags};
-use crate::limits::{Bound, Limits};
+use crate::limits::{Bound, IoUring, Limits};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -121,6 +121,10 @@ pub(super) struct Serve {
     #[arg(long, value_name = "POLICY")]
     pub(super) slow_readers: Option<SlowReaders>,
 
+    /// Whether broadcasts are sent by io_uring, many with one system call [default: auto]
+    #[arg(long, value_name = "USE")]
+    pub(super) io_uring: Option<IoUringUse>,
+
     /// Which web pages may connect: conn, true, false, or origins with commas between them [default: conn]
     #[arg(long, value_name = "ORIGINS", value_parser = CheckOrigin::parse)]
     pub(super) check_origin: Option<CheckOrigin>,
@@ -180,6 +184,16 @@ pub(super) enum SlowReaders {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum IoUringUse {
+    /// Where the system has it and lets the process use it
+    Auto,
+    /// Don't start without it
+    On,
+    /// Send them one by one
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum LogLevel {
     Off,
     Error,
@@ -201,6 +215,11 @@ impl Serve {
             slow_readers: self.slow_readers.map(|policy| match policy {
                 SlowReaders::Close => SlowReader::Close,
                 SlowReaders::Skip => SlowReader::Skip,
+            }),
+            io_uring: self.io_uring.map(|wanted| match wanted {
+                IoUringUse::Auto => IoUring::Auto,
+                IoUringUse::On => IoUring::On,
+                IoUringUse::Off => IoUring::Off,
             }),
             limits: self.limits,
             log_level: self.log_level.map(|level| match level {

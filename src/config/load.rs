@@ -204,6 +204,10 @@ impl Loader {
             self.settings.slow_readers = slow_readers;
             self.note("slow_readers".to_owned(), Place::Flag("--slow-readers"));
         }
+        if let Some(io_uring) = flags.io_uring {
+            self.settings.io_uring = io_uring;
+            self.note("io_uring".to_owned(), Place::Flag("--io-uring"));
+        }
         if let Some(level) = flags.log_level {
             self.settings.log_level = level;
             self.note("log_level".to_owned(), Place::Flag("--log-level"));

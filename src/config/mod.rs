@@ -39,6 +39,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::channel::{SlowReader, TopicPattern};
+use crate::limits::IoUring;
 
 pub use advice::exposed;
 pub use api::{API_KEY_PREFIX, Admin, Api, ApiKey, ApiListen, KeyHash, KeyScope};
@@ -99,6 +100,8 @@ pub struct Flags {
     pub timeout: Option<Duration>,
     /// `--slow-readers`
     pub slow_readers: Option<SlowReader>,
+    /// `--io-uring`
+    pub io_uring: Option<IoUring>,
     /// `--limit`: names and values.
     pub limits: Vec<(String, String)>,
     /// `--log-level`

@@ -15,7 +15,7 @@ use crate::auth::connect::Secret;
 use crate::auth::origin::OriginPattern;
 use crate::auth::token::Algorithm;
 use crate::channel::{SlowReader, TopicPattern};
-use crate::limits::Limits;
+use crate::limits::{IoUring, Limits};
 
 table! {
     /// Everything that can be configured. The default is what holds where nobody says anything: the open demo.
@@ -38,6 +38,9 @@ table! {
         /// What becomes of a subscriber that falls behind a topic's log: "close" (it comes back) or "skip" (it goes
         /// on behind the gap, and is told how many messages it has missed). The default of all topics.
         slow_readers: SlowReader = SlowReader::Close;
+        /// Whether broadcasts are sent by io_uring, many with one system call: "auto" (where the system has it and lets
+        /// the process use it), "on" (the server does not start without it) or "off".
+        io_uring: IoUring = IoUring::Auto;
     }
     besides {
         /// `[limits]`: every bound of the server.

@@ -97,6 +97,7 @@ fn every_flag_is_taken_and_named_as_a_place() {
         topics: vec![TopicPattern::parse("room:*").unwrap()],
         timeout: Some(Duration::from_secs(90)),
         slow_readers: Some(SlowReader::Skip),
+        io_uring: Some(IoUring::On),
         limits: vec![("frame_bytes_max".to_owned(), "1KiB".to_owned())],
         log_level: Some(LogLevel::Debug),
         check_origin: Some(CheckOrigin::Off),
@@ -107,6 +108,7 @@ fn every_flag_is_taken_and_named_as_a_place() {
     assert_eq!((settings.log_level, &settings.check_origin), (LogLevel::Debug, &CheckOrigin::Off));
     assert_eq!((settings.limits.frame_bytes_max, settings.demo_topics.len()), (1024, 1));
     assert_eq!(settings.api.listen.address(), None);
+    assert_eq!(settings.io_uring, IoUring::On);
     let places: Vec<_> = loaded.places.iter().map(|(key, place)| format!("{key} {place}")).collect();
     assert_eq!(
         places,
@@ -114,6 +116,7 @@ fn every_flag_is_taken_and_named_as_a_place() {
             "api.listen --api-listen",
             "check_origin --check-origin",
             "demo_topics --topic",
+            "io_uring --io-uring",
             "limits.frame_bytes_max --limit",
             "limits.idle_timeout --timeout",
             "listen --listen",
@@ -177,6 +180,7 @@ host = "example.com"
 check_origin = ["https://example.com", "//*.example.org"]
 require_origin = true
 slow_readers = "skip"
+io_uring = "off"
 
 [limits]
 message_bytes_max = "1MiB"

@@ -11,6 +11,7 @@ use toml::de::DeValue;
 use crate::auth::connect::Secret;
 use crate::channel::SlowReader;
 use crate::limits::Bound;
+use crate::limits::IoUring;
 
 /// What a report holds in the place of a secret.
 pub(super) const HIDDEN: &str = "[hidden]";
@@ -297,5 +298,13 @@ words! {
     SlowReader: "\"close\" or \"skip\"" {
         Close = "close",
         Skip = "skip",
+    }
+}
+
+words! {
+    IoUring: "\"auto\", \"on\" or \"off\"" {
+        Auto = "auto",
+        On = "on",
+        Off = "off",
     }
 }

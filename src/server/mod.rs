@@ -22,6 +22,8 @@ mod pool;
 #[cfg(feature = "api")]
 mod process;
 mod questions;
+#[cfg(target_os = "linux")]
+mod ring;
 mod service;
 mod shard;
 mod signals;
@@ -46,6 +48,7 @@ use crate::auth::token::KeyTag;
 use crate::broker::{Broker, Outgoing, Tally};
 use crate::channel::{Overloaded, PayloadBuf};
 use crate::endpoint::{Config, Endpoint, HandedOver};
+use crate::limits::IoUring;
 use crate::stats::Stats;
 
 use connect::Reception;
@@ -55,6 +58,7 @@ use questions::Question;
 use service::Office;
 use shard::{Helpers, Shard};
 pub use signals::{StopSignals, run_until_signalled};
+use streams::Streams;
 
 /// 32 bytes that nobody can guess.
 ///
@@ -79,6 +83,8 @@ pub struct ServerConfig {
     pub connect_threads: usize,
     /// Threads that answer requests, where the endpoint has a [`Service`](crate::service::Service).
     pub service_threads: usize,
+    /// Whether broadcasts are sent by io_uring.
+    pub io_uring: IoUring,
     /// What is served.
     pub endpoint: Config,
 }
@@ -93,6 +99,7 @@ impl ServerConfig {
             shards,
             connect_threads: 2,
             service_threads: 4,
+            io_uring: IoUring::default(),
             endpoint,
         }
     }
@@ -174,6 +181,7 @@ impl Server {
     /// queue.
     pub fn start(config: &ServerConfig) -> io::Result<Self> {
         let limits = &config.endpoint.limits;
+        let with_ring = may_use_ring(config.io_uring)?;
         let listeners = listener::bind(config.listen, config.shards.max(1), limits)?;
         let address = listeners[0].local_addr()?;
         let mut shards = Vec::with_capacity(listeners.len());
@@ -201,7 +209,7 @@ impl Server {
             threads.push(thread.spawn(move || {
                 let _farewell = farewell;
                 let endpoint = Endpoint::new(endpoint, &broker, number, &seed, Instant::now());
-                shard.run(endpoint, number, remotes, helpers)
+                shard.run(endpoint, number, with_ring, remotes, helpers)
             })?);
         }
         info!(%address, shards = threads.len(), "listening");
@@ -258,6 +266,23 @@ impl Server {
     /// Waits until the first of the shards has ended.
     fn wait_for_first(&self) {
         let _ = self.ended.recv();
+    }
+}
+
+/// Whether the shards are to send by io_uring.
+fn may_use_ring(wanted: IoUring) -> io::Result<bool> {
+    if wanted == IoUring::Off {
+        return Ok(false);
+    }
+    match (Streams::default().use_ring(), wanted) {
+        (Ok(()), _) => Ok(true),
+        (Err(error), IoUring::On) => {
+            Err(io::Error::new(error.kind(), format!("io_uring = \"on\", but it can't be used: {error}")))
+        }
+        (Err(error), _) => {
+            info!(%error, "io_uring can't be used: broadcasts are sent one by one");
+            Ok(false)
+        }
     }
 }
 

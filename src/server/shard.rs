@@ -83,9 +83,14 @@ impl Shard {
         self,
         endpoint: Endpoint,
         number: u16,
+        with_ring: bool,
         remotes: Arc<[Remote]>,
         helpers: Helpers,
     ) -> io::Result<Stats> {
+        let mut streams = Streams::default();
+        if with_ring && let Err(error) = streams.use_ring() {
+            warn!(%error, shard = number, "io_uring can't be used: broadcasts are sent one by one");
+        }
         let mut running = Running {
             poll: self.poll,
             control: self.control,
@@ -99,7 +104,7 @@ impl Shard {
             replies: self.replies,
             replied: Vec::new(),
             remotes,
-            streams: Streams::default(),
+            streams,
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             readable: VecDeque::new(),
             acceptable: false,

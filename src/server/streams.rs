@@ -1,17 +1,31 @@
 //! The sockets of a shard, in places that are the endpoint's own.
 
-use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 #[cfg(feature = "api")]
 use std::net::SocketAddr;
 
-use mio::net::TcpStream;
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 
+use mio::net::TcpStream;
+#[cfg(target_os = "linux")]
+use tracing::warn;
+
+#[cfg(target_os = "linux")]
+use super::ring::{Ring, SENDS_MIN};
 use crate::endpoint::{ConnectionId, Gone, Sink};
+#[cfg(target_os = "linux")]
+use crate::endpoint::{OFFERS_MAX, Offer};
 
 /// Four bytes for each connection.
 #[derive(Default)]
-pub(super) struct Streams(Vec<Option<TcpStream>>);
+pub(super) struct Streams {
+    sockets: Vec<Option<TcpStream>>,
+    /// Sends many with one system call, where that is wanted and can be had.
+    #[cfg(target_os = "linux")]
+    ring: Option<Ring>,
+}
 
 /// What a read has brought.
 pub(super) enum Received {
@@ -24,38 +38,63 @@ pub(super) enum Received {
 }
 
 impl Streams {
+    /// Has broadcasts sent by io_uring from here on, for the calling thread.
+    ///
+    /// # Errors
+    /// It can't be had; everything is sent one by one.
+    #[cfg(target_os = "linux")]
+    pub(super) fn use_ring(&mut self) -> io::Result<()> {
+        self.ring = Some(Ring::new()?);
+        Ok(())
+    }
+
+    /// Has broadcasts sent by io_uring from here on, which other systems don't have.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn use_ring(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     pub(super) fn insert(&mut self, id: ConnectionId, stream: TcpStream) {
-        if id.slot() >= self.0.len() {
-            self.0.resize_with(id.slot() + 1, || None);
+        if id.slot() >= self.sockets.len() {
+            self.sockets.resize_with(id.slot() + 1, || None);
         }
-        self.0[id.slot()] = Some(stream);
+        self.sockets[id.slot()] = Some(stream);
     }
 
     /// Takes the socket out, to be given to another shard.
     pub(super) fn take(&mut self, id: ConnectionId) -> Option<TcpStream> {
-        self.0.get_mut(id.slot())?.take()
+        self.sockets.get_mut(id.slot())?.take()
     }
 
     /// Closes the socket.
     pub(super) fn remove(&mut self, id: ConnectionId) {
-        if let Some(place) = self.0.get_mut(id.slot()) {
+        if let Some(place) = self.sockets.get_mut(id.slot()) {
             *place = None;
         }
     }
 
     /// Gives the memory back when all sockets are closed.
     pub(super) fn clear(&mut self) {
-        self.0 = Vec::new();
+        self.sockets = Vec::new();
     }
 
     /// Where the connection comes from, if the system still knows.
     #[cfg(feature = "api")]
     pub(super) fn peer(&self, id: ConnectionId) -> Option<SocketAddr> {
-        self.0.get(id.slot())?.as_ref()?.peer_addr().ok()
+        self.sockets.get(id.slot())?.as_ref()?.peer_addr().ok()
+    }
+
+    /// Makes offers one by one.
+    #[cfg(target_os = "linux")]
+    fn send_each<'o>(&mut self, bytes: &[u8], offers: impl Iterator<Item = &'o mut Offer>) {
+        for offer in offers {
+            let taken = self.send(offer.id(), &[IoSlice::new(offer.bytes_of(bytes))]);
+            offer.set_taken(taken);
+        }
     }
 
     pub(super) fn receive(&mut self, id: ConnectionId, buffer: &mut [u8]) -> Received {
-        let Some(Some(stream)) = self.0.get_mut(id.slot()) else { return Received::Nothing };
+        let Some(Some(stream)) = self.sockets.get_mut(id.slot()) else { return Received::Nothing };
         loop {
             match stream.read(buffer) {
                 // An end that a reset came behind reads as an end, but what was written since is lost.
@@ -78,7 +117,7 @@ impl Streams {
 
 impl Sink for Streams {
     fn send(&mut self, id: ConnectionId, pieces: &[IoSlice<'_>]) -> Result<usize, Gone> {
-        let Some(Some(stream)) = self.0.get_mut(id.slot()) else { return Err(Gone) };
+        let Some(Some(stream)) = self.sockets.get_mut(id.slot()) else { return Err(Gone) };
         loop {
             // A plain send costs the kernel less than a vector of one.
             let result = match pieces {
@@ -96,15 +135,40 @@ impl Sink for Streams {
         }
     }
 
+    #[cfg(target_os = "linux")]
+    fn send_many(&mut self, bytes: &[u8], offers: &mut [Offer]) {
+        for offers in offers.chunks_mut(OFFERS_MAX) {
+            let Some(ring) = self.ring.as_mut().filter(|_| offers.len() >= SENDS_MIN) else {
+                self.send_each(bytes, offers.iter_mut());
+                continue;
+            };
+            let sockets = &self.sockets;
+            let socket_of = |offer: &Offer| Some(sockets.get(offer.id().slot())?.as_ref()?.as_raw_fd());
+            let failed = ring.send(bytes, offers, socket_of).err();
+            let mut left = Vec::new();
+            for (at, offer) in offers.iter_mut().enumerate() {
+                match ring.taken(at) {
+                    Some(taken) => offer.set_taken(Ok(taken)),
+                    None => left.push(offer),
+                }
+            }
+            self.send_each(bytes, left.into_iter());
+            if let Some(error) = failed {
+                warn!(%error, "io_uring has failed: broadcasts are sent one by one from here on");
+                self.ring = None;
+            }
+        }
+    }
+
     fn shutdown(&mut self, id: ConnectionId) {
-        if let Some(Some(stream)) = self.0.get_mut(id.slot()) {
+        if let Some(Some(stream)) = self.sockets.get_mut(id.slot()) {
             // It fails when the peer has reset the connection, and then there is nothing to end.
             let _ = stream.shutdown(Shutdown::Write);
         }
     }
 
     fn has_failed(&mut self, id: ConnectionId) -> bool {
-        let Some(Some(stream)) = self.0.get_mut(id.slot()) else { return true };
+        let Some(Some(stream)) = self.sockets.get_mut(id.slot()) else { return true };
         // Whoever asks takes the error away, so a read would bring no more than the end.
         !matches!(stream.take_error(), Ok(None))
     }

@@ -156,6 +156,7 @@ impl Standalone {
         let mut config = ServerConfig {
             listen: settings.listen,
             connect_threads: usize::from(settings.auth.threads),
+            io_uring: settings.io_uring,
             ..ServerConfig::new(endpoint)
         };
         if let Some(shards) = settings.shards {

@@ -20,7 +20,7 @@ use crate::channel::{Router, TopicPattern};
 use crate::config::{self, KeyScope, Settings};
 use crate::desk::{Desk, Durability};
 use crate::endpoint::{Admission, Config};
-use crate::limits::Limits;
+use crate::limits::{IoUring, Limits};
 use crate::notification::NEW_MSG;
 use crate::server::accounts::Accounts;
 use crate::server::desk::{Clerk, DeskConfig, Publisher, StoreRecords};
@@ -146,6 +146,8 @@ impl Office {
             listen: self.listen,
             shards: 1,
             service_threads: self.threads,
+            // Those who work in the back office are few.
+            io_uring: IoUring::Off,
             ..ServerConfig::new(endpoint)
         };
         let office = Server::start(&config).map_err(|error| StartError::Api(self.listen, error))?;

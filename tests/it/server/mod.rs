@@ -11,6 +11,7 @@ mod denials;
 mod gaps;
 mod http;
 mod inspect;
+mod io_uring;
 mod library;
 mod messages;
 mod pressure;
