@@ -166,9 +166,9 @@ impl Drop for Running {
 impl Running {
     fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
-        let mut more = false;
+        let (mut more, mut ended) = (false, Instant::now());
         loop {
-            let timeout = if more { Some(Duration::ZERO) } else { self.timeout() };
+            let timeout = if more { Some(Duration::ZERO) } else { self.timeout(ended) };
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -189,18 +189,20 @@ impl Running {
             more |= self.endpoint.flush(self.limits.writes_per_turn, now, &mut self.streams);
             self.hand_over();
             self.close();
-            self.endpoint.end_turn(now, Instant::now());
+            // The clock is read twice a turn: what the next wait is counted from is the end of this one.
+            ended = Instant::now();
+            self.endpoint.end_turn(now, ended);
             if self.drain_deadline.is_some_and(|deadline| self.endpoint.is_drained() || now >= deadline) {
                 return Ok(());
             }
         }
     }
 
-    fn timeout(&self) -> Option<Duration> {
+    fn timeout(&self, now: Instant) -> Option<Duration> {
         let resume = self.accept_paused_until.filter(|_| self.acceptable);
         let deadlines = [self.endpoint.poll_timeout(), resume, self.drain_deadline];
         let next = deadlines.into_iter().flatten().min()?;
-        Some(next.saturating_duration_since(Instant::now()))
+        Some(next.saturating_duration_since(now))
     }
 
     /// Notes what has become ready; nothing is read or written yet.
