@@ -6,6 +6,7 @@
 
 mod api_key;
 mod args;
+mod bench;
 mod check;
 mod client;
 mod connections;

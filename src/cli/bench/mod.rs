@@ -1,0 +1,4 @@
+//! `hailer bench`
+
+#[allow(dead_code)]
+mod process;
