@@ -22,6 +22,8 @@ pub struct Outcome {
     pub started_unix: u64,
     /// How long it took, all told.
     pub seconds: f64,
+    /// How long that took which is measured: publishing, or holding where nothing is published.
+    pub measured_seconds: f64,
     /// Connecting and joining.
     pub connecting: Connecting,
     /// What was published; `None` where the scenario publishes nothing.
@@ -32,8 +34,10 @@ pub struct Outcome {
     pub heartbeats: Option<Latency>,
     /// Clients that went and came back: churn, reconnect herd.
     pub returns: Option<Returns>,
-    /// The load generator itself.
+    /// The load generator itself, all its processes, while it measured.
     pub generator: ProcessFigures,
+    /// Number of processes that it consisted of; each has one thread that matters.
+    pub generator_processes: u32,
     /// The server, if its process is known.
     pub server: Option<ServerFigures>,
     /// What was seen once a second.
@@ -132,7 +136,7 @@ pub struct ProcessFigures {
     pub system_calls: Option<u64>,
     /// Resident memory at the end, in bytes.
     pub rss_bytes: u64,
-    /// Proportional share of memory at the end, in bytes.
+    /// Proportional share of memory at the end, in bytes; 0 where it may not be read.
     pub pss_bytes: u64,
 }
 
