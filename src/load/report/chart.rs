@@ -4,10 +4,12 @@ use std::fmt::Write;
 
 use maud::{Markup, html};
 
-const WIDTH: f64 = 640.0;
-const HEIGHT: f64 = 250.0;
-const LEFT: f64 = 72.0;
-const RIGHT: f64 = 16.0;
+use super::units::short;
+
+const WIDTH: f64 = 480.0;
+const HEIGHT: f64 = 220.0;
+const LEFT: f64 = 68.0;
+const RIGHT: f64 = 20.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 30.0;
 
@@ -28,8 +30,19 @@ pub(super) struct Line {
 /// What the values are and how they are spaced.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Axis {
-    pub(super) log: bool,
+    pub(super) scale: Scale,
     pub(super) form: fn(f64) -> String,
+}
+
+/// How an axis is divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scale {
+    /// From 0 in equal steps.
+    Linear,
+    /// From 0 in equal steps that are round in KiB, MiB and so on.
+    Binary,
+    /// By powers of ten.
+    Log,
 }
 
 /// A chart.
@@ -48,7 +61,9 @@ impl Chart<'_> {
     /// The chart with its legend; nothing where there is nothing to draw.
     pub(super) fn draw(mut self) -> Option<Markup> {
         for line in &mut self.lines {
-            line.points.retain(|(x, y)| x.is_finite() && y.is_finite() && (!self.axis.log || *y > 0.0));
+            line.points.retain(|(x, y)| {
+                x.is_finite() && y.is_finite() && (self.axis.scale != Scale::Log || *y > 0.0)
+            });
             thin_out(&mut line.points);
         }
         self.lines.retain(|line| line.points.len() > 1);
@@ -133,16 +148,20 @@ impl Frame {
             (x_min, x_max) = (x_min.min(*x), x_max.max(*x));
             (least, most) = (least.min(*y), most.max(*y));
         }
-        let (ticks, y_min, y_max) = if chart.axis.log {
+        let log = chart.axis.scale == Scale::Log;
+        let (ticks, y_min, y_max) = if log {
             let ticks = log_ticks(least, most);
             let (first, last) = (*ticks.first()?, *ticks.last()?);
             (ticks, first.log10(), last.log10())
         } else {
-            let step = step(most);
+            let step = match chart.axis.scale {
+                Scale::Binary => binary_step(most),
+                Scale::Linear | Scale::Log => step(most),
+            };
             let steps = (most / step).ceil().max(1.0);
             ((0..=steps as u32).map(|at| f64::from(at) * step).collect(), 0.0, steps * step)
         };
-        Some(Self { x_min, x_max, y_min, y_max, log: chart.axis.log, ticks })
+        Some(Self { x_min, x_max, y_min, y_max, log, ticks })
     }
 
     fn x(&self, x: f64) -> f64 {
@@ -175,7 +194,7 @@ impl Frame {
             @for tick in &self.ticks {
                 @let y = self.y(*tick);
                 path.grid d={ "M" (LEFT) " " (place(y)) "H" (right) } {}
-                text.tick x=(place(LEFT - 8.0)) y=(place(y + 4.0)) text-anchor="end" { ((chart.axis.form)(*tick)) }
+                text.tick x=(place(LEFT - 8.0)) y=(place(y + 4.0)) text-anchor="end" { (short(&(chart.axis.form)(*tick))) }
             }
             @for (x, name) in places {
                 text.tick x=(place(self.x(x))) y=(below) text-anchor="middle" { (name) }
@@ -192,6 +211,15 @@ fn step(most: f64) -> f64 {
     let rough = most / TICKS;
     let power = 10_f64.powf(rough.log10().floor());
     [1.0, 2.0, 5.0, 10.0].into_iter().map(|times| times * power).find(|step| *step >= rough).unwrap_or(rough)
+}
+
+/// The same of the greatest power of 1,024 that `most` holds.
+fn binary_step(most: f64) -> f64 {
+    let mut unit = 1.0;
+    while most >= unit * 1_024.0 {
+        unit *= 1_024.0;
+    }
+    step(most / unit) * unit
 }
 
 /// Ticks of a logarithmic axis that reach from below `least` to above `most`: powers of ten, and 2 and 5 times them
@@ -230,6 +258,11 @@ mod tests {
         for (most, expected) in [(0.0, 1.0), (5.0, 1.0), (6.0, 2.0), (100_000.0, 20_000.0), (0.3, 0.1)] {
             assert!((step(most) - expected).abs() < 1e-9, "{most}: {}", step(most));
         }
+        for (most, expected) in
+            [(0.0, 1.0), (900.0, 200.0), (12_582_912.0, 5.0 * 1_048_576.0), (1_048_576.0, 209_715.2)]
+        {
+            assert!((binary_step(most) - expected).abs() < 1e-6, "{most}: {}", binary_step(most));
+        }
         for (least, most, expected) in [
             (1.0, 1_000.0, vec![1.0, 10.0, 100.0, 1_000.0]),
             (30.0, 70.0, vec![20.0, 50.0, 100.0]),
@@ -257,24 +290,26 @@ mod tests {
 
     #[test]
     fn what_cannot_be_drawn_is_not() {
-        let chart = |points: Vec<(f64, f64)>, log| Chart {
+        let chart = |points: Vec<(f64, f64)>, scale| Chart {
             id: "x".to_owned(),
             title: "A <title>",
             places: None,
-            axis: Axis { log, form: |value| format!("{value:.0}") },
+            axis: Axis { scale, form: |value| format!("{value:.0}") },
             lines: vec![Line { name: "a & b".to_owned(), points }],
         };
-        assert!(chart(vec![], false).draw().is_none());
-        assert!(chart(vec![(0.0, 0.0), (1.0, 0.0)], true).draw().is_none());
-        assert!(chart(vec![(0.0, f64::NAN), (1.0, 3.0)], false).draw().is_none());
-        let drawn = chart(vec![(0.0, 0.0), (2.0, 10.0), (4.0, 5.0)], false).draw().expect("it has points");
+        assert!(chart(vec![], Scale::Linear).draw().is_none());
+        assert!(chart(vec![(0.0, 0.0), (1.0, 0.0)], Scale::Log).draw().is_none());
+        assert!(chart(vec![(0.0, f64::NAN), (1.0, 3.0)], Scale::Linear).draw().is_none());
+        let drawn =
+            chart(vec![(0.0, 0.0), (2.0, 10.0), (4.0, 5.0)], Scale::Linear).draw().expect("it has points");
         let drawn = drawn.into_string();
-        assert!(drawn.contains("M72.0 220.0L348.0 10.0L624.0 115.0"), "{drawn}");
+        assert!(drawn.contains("M68.0 190.0L264.0 10.0L460.0 100.0"), "{drawn}");
         assert!(drawn.contains("A &lt;title&gt;") && !drawn.contains("<title>A <"), "{drawn}");
         assert!(drawn.contains("a &amp; b goes from 0 to 10."), "{drawn}");
         // A line that doesn't move is drawn, without dividing by nothing.
-        for log in [false, true] {
-            let flat = chart(vec![(1.0, 7.0), (1.0, 7.0)], log).draw().expect("it has points").into_string();
+        for scale in [Scale::Linear, Scale::Binary, Scale::Log] {
+            let flat =
+                chart(vec![(1.0, 7.0), (1.0, 7.0)], scale).draw().expect("it has points").into_string();
             assert!(!flat.contains("NaN") && !flat.contains("inf"), "{flat}");
         }
     }

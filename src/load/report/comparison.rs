@@ -214,12 +214,12 @@ impl<'a> Comparison<'a> {
             .collect()
     }
 
-    /// The best median of a row.
+    /// The best median of a row, where one is better than another.
     fn best(&self, figure: Figure, case: &str) -> Option<f64> {
-        self.servers
-            .iter()
-            .filter_map(|server| Some(self.cell(figure, case, server)?.figure.median))
-            .reduce(|best, one| if figure.is_better(one, best) { one } else { best })
+        let cells = || self.servers.iter().filter_map(|server| self.cell(figure, case, server));
+        let medians = || cells().map(|cell| cell.figure.median);
+        let best = medians().reduce(|best, one| if figure.is_better(one, best) { one } else { best })?;
+        medians().any(|one| one != best).then_some(best)
     }
 
     /// What went wrong in single runs, or makes them doubtful.
@@ -261,8 +261,8 @@ impl<'a> Comparison<'a> {
             let _ = write!(value, " ({})", cell.figure.count);
         }
         let ratio = cell.ratio.filter(|_| self.base != Some(server)).map(|ratio| match ratio.count {
-            1 => format!("{:.2} ×", ratio.median),
-            _ => format!("{:.2} × ({:.2}–{:.2})", ratio.median, ratio.min, ratio.max),
+            1 => format!("{:.2}\u{a0}×", ratio.median),
+            _ => format!("{:.2}\u{a0}× ({:.2}–{:.2})", ratio.median, ratio.min, ratio.max),
         });
         (value, ratio)
     }

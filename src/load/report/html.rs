@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html as markup};
 
 use super::super::outcome::{Outcome, PERCENTILES, Sample};
-use super::chart::{Axis, Chart, Line};
+use super::chart::{Axis, Chart, Line, Scale};
 use super::text::{server_lines, tool};
 use super::units::{NONE, bytes, count, micros, percent, percentile, three, whole_micros};
 use super::verdict::{cells, faults, latencies, name, order, warnings};
@@ -94,8 +94,8 @@ fn run(at: usize, outcome: &Outcome, heading: &str) -> Markup {
                 div.verdict.odd role="note" { strong { "Mind" } ul { @for warning in &warnings { li { (warning) } } } }
             }
             (tiles(outcome))
-            (latency(at, outcome))
-            (over_time(at, outcome))
+            (latency(outcome))
+            (charts(at, outcome))
             (details(outcome))
         }
     }
@@ -152,22 +152,11 @@ fn tiles(outcome: &Outcome) -> Markup {
     }
 }
 
-fn latency(at: usize, outcome: &Outcome) -> Markup {
+fn latency(outcome: &Outcome) -> Markup {
     let latencies = latencies(outcome);
     if latencies.is_empty() {
         return markup! {};
     }
-    let lines = latencies.iter().map(|(name, latency)| Line {
-        name: (*name).to_owned(),
-        points: (0..).map(f64::from).zip(latency.percentiles.iter().map(|micros| *micros as f64)).collect(),
-    });
-    let chart = Chart {
-        id: format!("latency-{at}"),
-        title: "Latency by percentile",
-        places: Some(PERCENTILES.map(percentile).to_vec()),
-        axis: Axis { log: true, form: micros },
-        lines: lines.collect(),
-    };
     markup! {
         div.wide tabindex="0" role="region" aria-label="Latencies" { table {
             caption { "Latency" }
@@ -188,8 +177,22 @@ fn latency(at: usize, outcome: &Outcome) -> Markup {
                 }
             }
         } }
-        div.charts { @if let Some(chart) = chart.draw() { (chart) } }
     }
+}
+
+fn by_percentile(at: usize, outcome: &Outcome) -> Option<Markup> {
+    let lines = latencies(outcome).into_iter().map(|(name, latency)| Line {
+        name: name.to_owned(),
+        points: (0..).map(f64::from).zip(latency.percentiles.iter().map(|micros| *micros as f64)).collect(),
+    });
+    Chart {
+        id: format!("latency-{at}"),
+        title: "Latency by percentile",
+        places: Some(PERCENTILES.map(percentile).to_vec()),
+        axis: Axis { scale: Scale::Log, form: micros },
+        lines: lines.collect(),
+    }
+    .draw()
 }
 
 /// A sample with the seconds since the one before.
@@ -202,39 +205,42 @@ fn steps(samples: &[Sample]) -> impl Iterator<Item = (&Sample, f64)> {
         .filter(|(_, step)| *step > 0.0)
 }
 
-fn over_time(at: usize, outcome: &Outcome) -> Markup {
+fn charts(at: usize, outcome: &Outcome) -> Markup {
     let line = |name: &str, value: fn(&Sample, f64) -> f64| Line {
         name: name.to_owned(),
         points: steps(&outcome.series).map(|(sample, step)| (sample.at, value(sample, step))).collect(),
     };
-    let chart = |id: &str, title: &'static str, log, form, lines| {
-        Chart { id: format!("{id}-{at}"), title, places: None, axis: Axis { log, form }, lines }.draw()
+    let chart = |id: &str, title: &'static str, scale, form, lines| {
+        Chart { id: format!("{id}-{at}"), title, places: None, axis: Axis { scale, form }, lines }.draw()
     };
     let any = |value: fn(&Sample) -> u64| outcome.series.iter().any(|sample| value(sample) > 0);
-    let mut charts = vec![chart(
-        "clients",
-        "Clients that are in",
-        false,
-        three,
-        vec![line("clients", |one, _| one.clients as f64)],
-    )];
+    let mut charts = vec![
+        by_percentile(at, outcome),
+        chart(
+            "clients",
+            "Clients that are in",
+            Scale::Linear,
+            three,
+            vec![line("clients", |one, _| one.clients as f64)],
+        ),
+    ];
     if any(|sample| sample.deliveries) {
         charts.push(chart(
             "deliveries",
             "Deliveries a second",
-            false,
+            Scale::Linear,
             three,
             vec![line("deliveries", |one, step| one.deliveries as f64 / step)],
         ));
         let lines =
             vec![line("p50", |one, _| one.p50_micros as f64), line("p99", |one, _| one.p99_micros as f64)];
-        charts.push(chart("times", "Latency of deliveries over time", true, micros, lines));
+        charts.push(chart("times", "Latency of deliveries over time", Scale::Log, micros, lines));
     }
     if any(|sample| sample.server_cpu_micros) {
         charts.push(chart(
             "cpu",
             "Server CPU, share of a core",
-            false,
+            Scale::Linear,
             percent,
             vec![line("CPU", |one, step| one.server_cpu_micros as f64 / 1e6 / step)],
         ));
@@ -243,7 +249,7 @@ fn over_time(at: usize, outcome: &Outcome) -> Markup {
         charts.push(chart(
             "memory",
             "Server memory, resident",
-            false,
+            Scale::Binary,
             bytes,
             vec![line("memory", |one, _| one.server_rss_bytes as f64)],
         ));

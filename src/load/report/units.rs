@@ -21,6 +21,8 @@ pub(super) fn three(number: f64) -> String {
     // Each bound is where rounding would give one digit more than the form has.
     match number.abs() {
         _ if !number.is_finite() => NONE.to_owned(),
+        0.0 => "0".to_owned(),
+        size if size < 0.9995 => format!("{number:.3}"),
         size if size < 9.995 => format!("{number:.2}"),
         size if size < 99.95 => format!("{number:.1}"),
         _ if number >= 0.0 => count(number.round() as u64),
@@ -32,8 +34,6 @@ pub(super) fn three(number: f64) -> String {
 pub(super) fn micros(micros: f64) -> String {
     match micros.abs() {
         _ if !micros.is_finite() => NONE.to_owned(),
-        0.0 => "0 µs".to_owned(),
-        size if size < 0.1 => format!("{} ns", three(micros * 1e3)),
         size if size < 999.5 => format!("{} µs", three(micros)),
         size if size < 999_500.0 => format!("{} ms", three(micros / 1e3)),
         _ => format!("{} s", three(micros / 1e6)),
@@ -60,6 +60,14 @@ fn three_or_whole(number: f64) -> String {
     if number.fract() == 0.0 && number >= 0.0 { count(number as u64) } else { three(number) }
 }
 
+/// A number with its unit, without zeros that say nothing: for the ticks of an axis.
+pub(super) fn short(text: &str) -> String {
+    let (number, unit) = text.split_once(' ').map_or((text, None), |(number, unit)| (number, Some(unit)));
+    let number =
+        if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number };
+    unit.map_or_else(|| number.to_owned(), |unit| format!("{number} {unit}"))
+}
+
 /// A share of one as percent.
 pub(super) fn percent(share: f64) -> String {
     if share.is_finite() { format!("{:.0} %", share * 100.0) } else { NONE.to_owned() }
@@ -78,8 +86,9 @@ mod tests {
     fn numbers_have_a_unit_that_fits() {
         for (number, expected) in [
             (0.0, "0 µs"),
-            (0.067, "67.0 ns"),
-            (0.37, "0.37 µs"),
+            (0.067, "0.067 µs"),
+            (0.37, "0.370 µs"),
+            (0.9996, "1.00 µs"),
             (6.2049, "6.20 µs"),
             (9.996, "10.0 µs"),
             (99.96, "100 µs"),
@@ -116,6 +125,11 @@ mod tests {
         }
         assert_eq!(percent(0.905), "90 %");
         assert_eq!(percent(f64::NAN), NONE);
+        for (text, expected) in
+            [("10.0 ms", "10 ms"), ("1.50 s", "1.5 s"), ("100 µs", "100 µs"), ("0", "0"), ("20", "20")]
+        {
+            assert_eq!(short(text), expected);
+        }
         assert_eq!([50.0, 99.99, 100.0].map(percentile), ["p50", "p99.99", "max"]);
     }
 }
