@@ -253,18 +253,20 @@ impl<'a> Comparison<'a> {
         counts.values().all(|count| *count == first).then_some(first)
     }
 
-    /// A cell's figure and ratio, as people read them.
-    fn written(&self, figure: Figure, server: &str, cell: &Cell) -> (String, Option<String>) {
+    /// A cell's figure, its ratio, and the ratio's range, as people read them.
+    fn written(&self, figure: Figure, server: &str, cell: &Cell) -> (String, Option<String>, Option<String>) {
         let mut value = figure.form(cell.figure.median);
         if self.same_rounds() != Some(cell.figure.count) {
             // Writing to a string doesn't fail.
             let _ = write!(value, " ({})", cell.figure.count);
         }
-        let ratio = cell.ratio.filter(|_| self.base != Some(server)).map(|ratio| match ratio.count {
-            1 => format!("{:.2}\u{a0}×", ratio.median),
-            _ => format!("{:.2}\u{a0}× ({:.2}–{:.2})", ratio.median, ratio.min, ratio.max),
-        });
-        (value, ratio)
+        let ratio = cell.ratio.filter(|_| self.base != Some(server));
+        let range = ratio.filter(|ratio| ratio.count > 1);
+        (
+            value,
+            ratio.map(|ratio| format!("{:.2}\u{a0}×", ratio.median)),
+            range.map(|ratio| format!("({:.2}–{:.2})", ratio.min, ratio.max)),
+        )
     }
 
     /// One table for each figure, a row for each case, a column for each server; the best of a row is in bold.
@@ -282,13 +284,9 @@ impl<'a> Comparison<'a> {
                 let best = self.best(figure, case);
                 let _ = write!(text, "\n| {} |", escaped(case));
                 for server in &self.servers {
-                    let cell = self.cell(figure, case, server).map_or_else(String::new, |cell| {
-                        let (value, ratio) = self.written(figure, server, &cell);
-                        let value =
-                            if best == Some(cell.figure.median) { format!("**{value}**") } else { value };
-                        ratio.map_or_else(|| value.clone(), |ratio| format!("{value}, {ratio}"))
-                    });
-                    let _ = write!(text, " {cell} |");
+                    let cell = self.cell(figure, case, server);
+                    let cell = cell.map(|cell| self.markdown_cell(figure, server, &cell, best));
+                    let _ = write!(text, " {} |", cell.unwrap_or_default());
                 }
             }
         }
@@ -300,6 +298,18 @@ impl<'a> Comparison<'a> {
             }
         }
         text.push('\n');
+        text
+    }
+
+    fn markdown_cell(&self, figure: Figure, server: &str, cell: &Cell, best: Option<f64>) -> String {
+        let (value, ratio, range) = self.written(figure, server, cell);
+        let mut text = if best == Some(cell.figure.median) { format!("**{value}**") } else { value };
+        for (between, part) in [(", ", ratio), (" ", range)] {
+            if let Some(part) = part {
+                text.push_str(between);
+                text.push_str(&part);
+            }
+        }
         text
     }
 
@@ -336,10 +346,12 @@ impl<'a> Comparison<'a> {
                             th scope="row" { (case) }
                             @for server in &self.servers {
                                 @if let Some(cell) = self.cell(figure, case, server) {
-                                    @let (value, ratio) = self.written(figure, server, &cell);
+                                    @let (value, ratio, range) = self.written(figure, server, &cell);
                                     td.number.best[best == Some(cell.figure.median)] {
                                         (value)
-                                        @if let Some(ratio) = ratio { small { (ratio) } }
+                                        @if let Some(ratio) = ratio {
+                                            small { (ratio) @if let Some(range) = range { " " span { (range) } } }
+                                        }
                                     }
                                 } @else { td.number { "–" } }
                             }
