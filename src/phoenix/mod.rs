@@ -32,6 +32,7 @@
 
 mod decode;
 mod encode;
+mod heartbeat;
 mod json;
 mod message;
 mod reference;
@@ -40,6 +41,7 @@ mod tests;
 
 pub use decode::DecodeError;
 pub use encode::EncodeError;
+pub use heartbeat::HeartbeatRef;
 pub use json::write_json_string;
 #[cfg(feature = "api")]
 pub(crate) use json::{has_lone_surrogate, is_deeper_than, parse_string};
