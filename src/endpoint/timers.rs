@@ -8,7 +8,9 @@ use crate::fault::Fault;
 use crate::http;
 
 /// The grain of all deadlines. A deadline is met at most this much late.
-const TICK: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_millis(TICK_MILLIS);
+const TICK_MILLIS: u64 = 250;
+const TICKS_PER_SECOND: u64 = 1000 / TICK_MILLIS;
 const NEVER: u32 = u32::MAX;
 
 /// When each connection has to have done something, in ticks since the endpoint began.
@@ -33,7 +35,12 @@ impl Deadlines {
 
     /// Times before the epoch, as a caller's clock may give once, count as the epoch.
     fn tick(&self, at: Instant) -> u32 {
-        let ticks = at.saturating_duration_since(self.epoch).as_millis() / TICK.as_millis();
+        let since = at.saturating_duration_since(self.epoch);
+        // Every read asks, and a division of 128 bits would be the longest part of a heartbeat.
+        let ticks = since
+            .as_secs()
+            .saturating_mul(TICKS_PER_SECOND)
+            .saturating_add(u64::from(since.subsec_millis()) / TICK_MILLIS);
         u32::try_from(ticks).unwrap_or(NEVER - 1)
     }
 
