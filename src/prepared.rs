@@ -47,6 +47,11 @@ impl WireForm {
         }
     }
 
+    /// The header of the WebSocket frame around an encoded message; `None` if it does not travel in one.
+    pub(crate) fn frame_header(self, kind: Kind, len: usize) -> Option<ws::Header> {
+        self.is_web_socket().then(|| ws::header(opcode(kind), len))
+    }
+
     /// An encoded message in this form: a whole frame, or an element of an answer's array.
     pub(crate) fn wrap(self, kind: Kind, message: &[u8]) -> Box<[u8]> {
         match self {
@@ -116,15 +121,18 @@ impl PreparedBroadcast {
 
 /// An encoded message as a whole WebSocket frame.
 fn frame(kind: Kind, message: &[u8]) -> Box<[u8]> {
-    let opcode = match kind {
-        Kind::Text => OpCode::Data(Data::Text),
-        Kind::Binary => OpCode::Data(Data::Binary),
-    };
-    let header = ws::header(opcode, message.len());
+    let header = ws::header(opcode(kind), message.len());
     let mut bytes = Vec::with_capacity(header.as_slice().len() + message.len());
     bytes.extend_from_slice(header.as_slice());
     bytes.extend_from_slice(message);
     bytes.into_boxed_slice()
+}
+
+const fn opcode(kind: Kind) -> OpCode {
+    match kind {
+        Kind::Text => OpCode::Data(Data::Text),
+        Kind::Binary => OpCode::Data(Data::Binary),
+    }
 }
 
 /// A frame with a ping right behind it (RFC 6455 section 5.5.2): a client answers it when it has read the frame.

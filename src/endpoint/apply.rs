@@ -18,7 +18,7 @@ use crate::connection::{ConnectionId, Entry};
 use crate::fault::Fault;
 use crate::hub::{LogBounds, Position, StreamKey, TopicId};
 use crate::phoenix::{EncodeError, Kind, Ref, RefBuf, Serializer, TopicField};
-use crate::prepared::PreparedBroadcast;
+use crate::prepared::{PreparedBroadcast, WireForm};
 
 /// A joined channel, held while its callbacks run.
 #[derive(Clone)]
@@ -394,20 +394,31 @@ impl Endpoint {
             return;
         }
         let Some(socket) = connection.socket() else { return };
-        self.scratch.clear();
-        let frame = match encode(socket.serializer, &mut self.scratch) {
-            Ok(kind) => socket.form.wrap(kind, &self.scratch),
-            Err(error) => {
-                warn!(?error, "a message could not be encoded for this client");
-                return;
+        let (serializer, form) = (socket.serializer, socket.form);
+        let mut message = std::mem::take(&mut self.scratch);
+        message.clear();
+        match encode(serializer, &mut message) {
+            Ok(kind) => {
+                self.stats.messages_out += 1;
+                self.queue_message(slot, form, kind, &message);
             }
-        };
-        if self.scratch.capacity() > 64 * 1024 {
-            self.scratch = Vec::new();
+            Err(error) => warn!(?error, "a message could not be encoded for this client"),
         }
-        self.stats.messages_out += 1;
-        self.queue_bytes(slot, frame.into());
+        if message.capacity() <= 64 * 1024 {
+            self.scratch = message;
+        }
         self.check_outbox(slot, now);
+    }
+
+    fn queue_message(&mut self, slot: u32, form: WireForm, kind: Kind, message: &[u8]) {
+        let Some(header) = form.frame_header(kind, message.len()) else {
+            return self.queue_bytes(slot, form.wrap(kind, message).into());
+        };
+        let header = header.as_slice();
+        self.queue_frame(slot, header.len() + message.len(), |out| {
+            out.extend_from_slice(header);
+            out.extend_from_slice(message);
+        });
     }
 
     /// Bytes that can be queued for a connection before it is closer to its end than to its beginning.

@@ -106,6 +106,8 @@ impl Endpoint {
             && let Some(connection) = self.by_slot(slot)
         {
             connection.outbox.keep_partial();
+            let id = ConnectionId { slot, generation: connection.generation };
+            self.direct.discard(id);
         }
         let socket = self.connections.get(slot as usize).and_then(|connection| connection.socket());
         self.users.remove(slot, socket.and_then(|socket| socket.identity.as_deref()));

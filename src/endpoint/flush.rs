@@ -136,7 +136,9 @@ impl Endpoint {
         self.hub.offered.clear();
         while left > 0 {
             // Own frames first: replies and heartbeats don't wait for a broadcast to be through.
-            if let Some(slot) = self.queued.pop_front() {
+            if let Some(written) = self.flush_direct(now, sink) {
+                left -= usize::from(written);
+            } else if let Some(slot) = self.queued.pop_front() {
                 left -= usize::from(self.flush_connection(slot, now, sink));
             } else if let Some(key) = self.hub.front_dirty() {
                 if self.walk(key, &mut left, now, sink) {
@@ -150,7 +152,8 @@ impl Endpoint {
             self.stats.closed_abruptly += 1;
             self.free(slot, now);
         }
-        if self.hub.is_clean() && self.queued.is_empty() {
+        let own_left = !self.direct.is_empty() || !self.queued.is_empty();
+        if self.hub.is_clean() && !own_left {
             let judge = self.hub.judgement != Judgement::Suspended;
             while let Some(key) = self.hub.poll_trim() {
                 self.trim(key, judge, now);
@@ -165,7 +168,7 @@ impl Endpoint {
         self.drain_when_walked(now);
         self.run_work(now);
         self.check_invariants();
-        !self.queued.is_empty() || !self.hub.is_clean()
+        !self.direct.is_empty() || !self.queued.is_empty() || !self.hub.is_clean()
     }
 
     /// Serves a stream's subscribers from where the last slice ended; whether all have had their turn.
@@ -284,7 +287,7 @@ impl Endpoint {
     }
 
     /// Writes what one connection has waiting, its topics included; whether a write was made.
-    fn flush_connection(&mut self, slot: u32, now: Instant, sink: &mut impl Sink) -> bool {
+    pub(super) fn flush_connection(&mut self, slot: u32, now: Instant, sink: &mut impl Sink) -> bool {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return false };
         if !std::mem::take(&mut connection.queued) || connection.blocked {
             return false;

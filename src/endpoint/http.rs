@@ -493,9 +493,11 @@ impl Endpoint {
         identity: Option<Arc<Identity>>,
         now: Instant,
     ) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        upgrade::write_101(&mut bytes, &accepted.key, accepted.protocol);
-        self.queue_bytes(id.slot, Bytes::Owned(bytes.into_boxed_slice()));
+        let mut answer = std::mem::take(&mut self.scratch);
+        answer.clear();
+        upgrade::write_101(&mut answer, &accepted.key, accepted.protocol);
+        self.queue_frame(id.slot, answer.len(), |out| out.extend_from_slice(&answer));
+        self.scratch = answer;
         let socket = Socket::new(serializer, WireForm::web_socket(serializer), identity);
         let decoder = ws::Decoder::new();
         let web_socket = WebSocket {

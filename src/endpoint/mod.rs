@@ -8,6 +8,7 @@
 mod admission;
 mod apply;
 mod calls;
+mod direct;
 mod dispatch;
 mod ending;
 mod flush;
@@ -50,6 +51,7 @@ pub use web_socket::{PlainMessage, PlainSocket};
 use admission::LogBudget;
 use apply::Work;
 use calls::Calls;
+use direct::Direct;
 use receipts::Receipts;
 use timers::Deadlines;
 use users::Users;
@@ -128,6 +130,8 @@ pub struct Endpoint {
     deadlines: Deadlines,
     /// Connections that have taken fewer bytes than were offered.
     stalls: HashMap<u32, timers::Stall>,
+    /// Frames for connections that wait for nothing else.
+    direct: Direct,
     /// Connections with something to write besides their topics.
     queued: VecDeque<u32>,
     closed: VecDeque<ConnectionId>,
@@ -182,6 +186,7 @@ impl Endpoint {
             post: Arc::clone(broker) as Arc<dyn Post>,
             deadlines: Deadlines::new(now),
             stalls: HashMap::new(),
+            direct: Direct::default(),
             queued: VecDeque::new(),
             closed: VecDeque::new(),
             handed_over: VecDeque::new(),
@@ -421,6 +426,7 @@ impl Endpoint {
             self.connections = Slab::new();
             self.deadlines.clear();
             self.stalls = HashMap::new();
+            self.direct = Direct::default();
             self.queued = VecDeque::new();
             self.scratch = Vec::new();
             self.broken = Vec::new();
