@@ -6,6 +6,8 @@ use std::time::Instant;
 use super::Endpoint;
 use crate::connection::{ConnectionId, State};
 use crate::fault::Fault;
+use crate::limits::Limits;
+use crate::phoenix::{HeartbeatRef, Serializer};
 use crate::ws::{self, Control, Data, Input, Message, OpCode};
 
 /// A message of a WebSocket without Phoenix on it.
@@ -39,7 +41,7 @@ impl Endpoint {
         let mut input = Input::new(bytes);
         loop {
             match decoder.decode(&mut input, &limits) {
-                Ok(Some(message)) => self.handle_message(id, message, now),
+                Ok(Some(message)) => self.handle_message(id, message, &limits, now),
                 Ok(None) => break,
                 Err(error) => {
                     self.fail_frame(id.slot, error, now);
@@ -67,7 +69,7 @@ impl Endpoint {
         }
     }
 
-    fn handle_message(&mut self, id: ConnectionId, message: Message<'_>, now: Instant) {
+    fn handle_message(&mut self, id: ConnectionId, message: Message<'_>, limits: &Limits, now: Instant) {
         let Some(connection) = self.connection(id) else { return };
         let State::WebSocket(web_socket) = &connection.state else { return };
         let (closing, plain, serializer) =
@@ -75,7 +77,6 @@ impl Endpoint {
         if closing && !matches!(message, Message::Close(_)) {
             return;
         }
-        let limits = Arc::clone(&self.config.limits);
         let decoded = match message {
             Message::Close(frame) => {
                 return self.closed_by_client(id.slot, frame.map(|frame| frame.code), now);
@@ -86,14 +87,38 @@ impl Endpoint {
             Message::Binary(bytes) if plain => {
                 return self.handle_plain(id.slot, PlainMessage::Binary(bytes), now);
             }
-            Message::Text(text) => serializer.decode_text(text, &limits),
-            Message::Binary(bytes) => serializer.decode_binary(bytes, &limits),
+            Message::Text(text) => match serializer.heartbeat_ref(text, limits) {
+                Some(reference) => return self.answer_heartbeat(id.slot, serializer, reference, now),
+                None => serializer.decode_text(text, limits),
+            },
+            Message::Binary(bytes) => serializer.decode_binary(bytes, limits),
         };
         self.stats.messages_in += 1;
         match decoded {
             Ok(message) => self.dispatch(id, &message, now),
             Err(error) => self.fail(id.slot, Fault::Message(error), now),
         }
+    }
+
+    /// Answers a heartbeat that was known by its bytes.
+    fn answer_heartbeat(
+        &mut self,
+        slot: u32,
+        serializer: Serializer,
+        reference: HeartbeatRef<'_>,
+        now: Instant,
+    ) {
+        self.stats.messages_in += 1;
+        self.stats.heartbeats += 1;
+        self.stats.messages_out += 1;
+        let len = serializer.heartbeat_reply_len(reference);
+        let header = ws::header(OpCode::Data(Data::Text), len);
+        let header = header.as_slice();
+        self.queue_frame(slot, header.len() + len, |out| {
+            out.extend_from_slice(header);
+            serializer.encode_heartbeat_reply(out, reference);
+        });
+        self.check_outbox(slot, now);
     }
 
     fn pong(&mut self, slot: u32, payload: &[u8], now: Instant) {
