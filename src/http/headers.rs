@@ -44,7 +44,7 @@ impl<'a> Headers<'a> {
 
     /// All fields, names as written.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.inline.iter().take(self.inline_len).chain(&self.more).copied()
+        self.inline[..self.inline_len].iter().chain(&self.more).copied()
     }
 
     /// The value of the field `name`, the first if there are several.
@@ -66,7 +66,9 @@ impl<'a> Headers<'a> {
     /// Whether the list `name` has the element `token`, without regard to case.
     #[must_use]
     pub fn has_token(&self, name: &str, token: &str) -> bool {
-        self.elements(name).any(|element| element.eq_ignore_ascii_case(token))
+        // Nearly always the element is all that there is, and needs no splitting.
+        let is_token = |element: &str| element.eq_ignore_ascii_case(token);
+        self.all(name).any(|value| is_token(value) || list(value).any(is_token))
     }
 }
 

@@ -74,6 +74,9 @@ pub fn last<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, Quer
 }
 
 fn decode(text: &str) -> Result<Cow<'_, str>, QueryError> {
+    if memchr::memchr2(b'%', b'+', text.as_bytes()).is_none() {
+        return Ok(Cow::Borrowed(text));
+    }
     let is_escape = |at: usize| {
         let digits = text.as_bytes().get(at + 1..at + 3);
         digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
