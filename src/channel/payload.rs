@@ -28,7 +28,7 @@ impl PayloadBuf {
     /// `{}`
     #[must_use]
     pub fn empty() -> Self {
-        Self::from(serde_json::Value::Object(serde_json::Map::new()))
+        Payload::empty().into()
     }
 
     /// `{"reason": reason}`, the usual response of an error.
