@@ -10,6 +10,7 @@ mod admission;
 mod binary;
 mod broadcasting;
 mod calls;
+mod direct;
 mod draining;
 mod frames;
 mod http;
