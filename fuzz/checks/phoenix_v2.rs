@@ -24,6 +24,10 @@ pub(super) fn check(data: &[u8]) {
 }
 
 fn check_text(text: &str, limits: &Limits) {
+    // A space makes no difference to what a message says, though it may be read in another way.
+    if let Some(rest) = text.strip_prefix('[') {
+        assert_eq!(V2.decode_text(text, limits), V2.decode_text(&format!("[ {rest}"), limits));
+    }
     let message = match V2.decode_text(text, limits) {
         Ok(message) => message,
         Err(error) => return check_error(error),

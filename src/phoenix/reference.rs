@@ -49,6 +49,11 @@ impl<'a> Ref<'a> {
         (text != "null").then_some(Self(Form::Json(text)))
     }
 
+    /// The ref that is written as `json`, a JSON string.
+    pub(super) fn from_json_text(json: &'a str) -> Self {
+        Self(Form::Json(json))
+    }
+
     /// The ref as JSON text. Borrows unless it came from a binary message.
     #[must_use]
     pub fn to_json(self) -> Cow<'a, str> {

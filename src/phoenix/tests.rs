@@ -637,6 +637,72 @@ fn reasons_fit_a_close_frame() {
     }
 }
 
+/// A space makes no difference to what a message says, but it has to be parsed then.
+#[track_caller]
+fn check_against_parser(text: &str, limits: &Limits) {
+    let spaced = text.replacen('[', "[ ", 1);
+    assert_eq!(V2.decode_text(text, limits), V2.decode_text(&spaced, limits), "{text}");
+}
+
+#[test]
+fn a_message_without_white_space_and_escapes_is_read_as_the_parser_reads_it() {
+    let narrow = Limits {
+        topic_bytes_max: 8,
+        event_bytes_max: 8,
+        ref_bytes_max: 8,
+        json_depth_max: 1,
+        ..Limits::default()
+    };
+    let deeper = Limits { json_depth_max: 2, ..narrow.clone() };
+    let words = [
+        "null",
+        r#""""#,
+        r#""1""#,
+        r#""12345678""#,
+        r#""a\"b""#,
+        r#""ü{[""#,
+        r#""a"b""#,
+        "1",
+        "nul",
+        "\"\n\"",
+        "{}",
+    ];
+    for (one, two) in words.iter().flat_map(|one| words.iter().map(move |two| (one, two))) {
+        for text in [
+            format!(r#"[{one},{two},"room:1","phx_join",{{}}]"#),
+            format!(r#"[null,"1",{one},{two},{{}}]"#),
+            format!(r#"[{one},"1","room:1",{two},{{}},{{}}]"#),
+            format!(r#"[null,"1","room:1"{one},{two},{{}}]"#),
+            format!("[{one},{two},{{}}]"),
+            format!("[[{one},{two},{one},{two},{{}}]"),
+        ] {
+            for limits in [&Limits::default(), &narrow, &deeper] {
+                check_against_parser(&text, limits);
+            }
+        }
+    }
+    let join = r#"["1","12","room:1","phx_join",{}]"#;
+    let message = V2.decode_text(join, &deeper).unwrap();
+    assert_eq!((message.topic.as_str(), &*message.event), (Some("room:1"), "phx_join"));
+    let refs = (Some(Ref::from_text("1")), Some(Ref::from_text("12")));
+    assert_eq!((message.join_ref, message.message_ref), refs);
+    for at in 0..join.len() {
+        check_against_parser(&join[..at], &deeper);
+        for other in ["", "x", "\"", "\\", ",", "\u{1}"] {
+            check_against_parser(&format!("{}{other}{}", &join[..at], &join[at + 1..]), &deeper);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_message_with_an_empty_payload_is_read_as_the_parser_reads_it(
+        fields in prop::collection::vec("(null|\"([ -~]|\\PC){0,12}\"|[ -~]{0,5})", 3..6),
+    ) {
+        check_against_parser(&format!("[{},{{}}]", fields.join(",")), &Limits::default());
+    }
+}
+
 proptest! {
     #[test]
     fn any_message_survives_both_serializers(
