@@ -1,9 +1,6 @@
 use hailer::limits::Limits;
 use hailer::phoenix::{Kind, Message, Serializer, events};
 
-#[path = "heartbeat.rs"]
-mod heartbeat;
-
 const V1: Serializer = Serializer::V1;
 
 /// Must hold for any input. The first byte chooses: bit 0 a binary frame, bit 1 narrow limits.
@@ -18,7 +15,7 @@ pub(super) fn check(data: &[u8]) {
         V1.decode_binary(bytes, &limits)
     } else {
         let Ok(text) = std::str::from_utf8(bytes) else { return };
-        heartbeat::check(V1, text, &limits);
+        super::heartbeat::check(V1, text, &limits);
         V1.decode_text(text, &limits)
     };
     match message {

@@ -3,9 +3,6 @@ use hailer::phoenix::{
     DecodeError, Kind, Message, Payload, Ref, RefBuf, Serializer, TopicField, events, write_json_string,
 };
 
-#[path = "heartbeat.rs"]
-mod heartbeat;
-
 const V2: Serializer = Serializer::V2;
 
 /// Must hold for any input. The first byte chooses: bit 0 a binary message, bit 1 narrow limits.
@@ -40,7 +37,7 @@ fn check_text(text: &str, limits: &Limits) {
     let again = std::str::from_utf8(&out).expect("text is UTF-8");
     assert_eq!(V2.decode_text(again, limits).as_ref(), Ok(&message));
     check_reply(&message, message.payload);
-    heartbeat::check(V2, text, limits);
+    super::heartbeat::check(V2, text, limits);
     check_quoted(text);
 }
 

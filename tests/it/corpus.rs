@@ -10,6 +10,8 @@ mod api;
 mod config;
 #[path = "../../fuzz/checks/endpoint.rs"]
 mod endpoint;
+#[path = "../../fuzz/checks/heartbeat.rs"]
+mod heartbeat;
 #[path = "../../fuzz/checks/http_body.rs"]
 mod http_body;
 #[path = "../../fuzz/checks/http_head.rs"]
