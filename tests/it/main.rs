@@ -19,6 +19,8 @@ mod load_api;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod load_longpoll;
 #[cfg(all(feature = "cli", target_os = "linux"))]
+mod load_processes;
+#[cfg(all(feature = "cli", target_os = "linux"))]
 mod load_users;
 mod longpoll;
 mod mixed_room;

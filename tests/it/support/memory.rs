@@ -7,6 +7,8 @@ use std::fmt;
 pub(crate) struct Memory {
     /// Resident, pages of the program's own file among them.
     pub(crate) rss: u64,
+    /// Resident, and what is shared counted by its share.
+    pub(crate) pss: u64,
     /// Resident and shared with nobody.
     pub(crate) private: u64,
     /// Resident and backed by no file: heap and stacks.
@@ -23,6 +25,7 @@ impl Memory {
         };
         Self {
             rss: field("Rss:"),
+            pss: field("Pss:"),
             private: field("Private_Clean:") + field("Private_Dirty:"),
             anonymous: field("Anonymous:"),
         }
@@ -31,7 +34,7 @@ impl Memory {
 
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rss, private, anonymous } = self;
-        write!(f, "RSS {rss:6} KiB, private {private:6} KiB, anonymous {anonymous:6} KiB")
+        let Self { rss, pss, private, anonymous } = self;
+        write!(f, "RSS {rss:6} KiB, PSS {pss:6} KiB, private {private:6} KiB, anonymous {anonymous:6} KiB")
     }
 }

@@ -93,6 +93,12 @@ impl Swarm {
         }
     }
 
+    /// The same with clients that connect from 127.0.0.`source` first, so that swarms of several processes don't
+    /// look for ports at one address.
+    pub(crate) fn from_source(address: SocketAddr, source: u8) -> Self {
+        Self { source, ..Self::new(address) }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.clients.len()
     }
