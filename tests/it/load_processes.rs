@@ -208,7 +208,7 @@ fn several_servers_with_all_the_clients_of_a_process_lose_nothing() {
     println!("{count} servers, {clients} clients joined after {:.1?}", begun.elapsed());
     report(&servers, &before, clients);
 
-    let pages = pages_under_way();
+    let (pages, slabs) = (pages_under_way(), Machine::read().slab_bytes);
     for number in 0..MESSAGES {
         for publisher in &mut publishers {
             publisher.push("room:lobby", "new_msg", &json!({ "body": body(number) }));
@@ -218,7 +218,10 @@ fn several_servers_with_all_the_clients_of_a_process_lose_nothing() {
         (0..MESSAGES).for_each(|number| assert_eq!(publisher.body()["number"], number));
     }
     let pages = pages_when_written(pages, clients);
-    println!("{MESSAGES} messages for each that nobody has read: {pages} pages of the kernel's TCP");
+    let bytes = Machine::read().slab_bytes.saturating_sub(slabs) / clients as u64;
+    println!(
+        "{MESSAGES} messages for each that nobody has read: {pages} pages of the kernel's TCP, {bytes} B for each"
+    );
     crowds.iter_mut().for_each(|crowd| crowd.order("receive"));
     crowds.iter_mut().for_each(|crowd| crowd.wait_for("received"));
     println!("every message received in order by {clients} clients");
