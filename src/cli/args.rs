@@ -10,6 +10,7 @@ use super::api_key::ApiKeyCommand;
 use super::connections::Connections;
 use super::deny::Deny;
 use super::disconnect::Disconnect;
+use super::doctor::Doctor;
 use super::publish::Publish;
 use super::staff::Staff;
 use super::top::Top;
@@ -56,6 +57,8 @@ pub(super) enum Command {
     Init(Init),
     /// Prints the configuration in force, and what is unwise about it
     CheckConfig(ConfigFile),
+    /// Says how many clients this machine holds, what gives out first, and what to set
+    Doctor(Doctor),
     /// Makes a token for development
     Token(Token),
     /// Adds, lists and changes the users of the store

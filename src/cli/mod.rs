@@ -12,6 +12,7 @@ mod client;
 mod connections;
 mod deny;
 mod disconnect;
+mod doctor;
 mod init;
 mod publish;
 mod serve;
@@ -69,6 +70,7 @@ pub fn run() -> ExitCode {
         Some(Command::Serve(serve)) => serve::run(serve),
         Some(Command::Init(init)) => init::run(&init.file).map_err(Failure::from),
         Some(Command::CheckConfig(file)) => check::run(file.config.as_deref()),
+        Some(Command::Doctor(doctor)) => doctor::run(&doctor),
         Some(Command::Token(token)) => token::run(token),
         Some(Command::Users(users)) => users::run(users).map_err(Failure::from),
         Some(Command::Staff(staff)) => staff::run(staff).map_err(Failure::from),

@@ -11,6 +11,8 @@ mod board;
 mod corpus;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod desk;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod doctor;
 mod endpoint;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod load;
