@@ -1,6 +1,8 @@
 use super::advice::{advice, remarks};
 use super::bounds::{Kind, Level, Plan, What, bounds, first, grouped, size};
-use super::figures::{KERNEL_BYTES, OPEN_USER_BYTES};
+use super::figures::{
+    DELIVERY_MICROS, HEARTBEAT_MICROS, KERNEL_BYTES, OPEN_USER_BYTES, TOKEN_USER_BYTES, UNDER_WAY_BYTES,
+};
 use super::machine::{Machine, UNLIMITED};
 use super::report::Report;
 use crate::limits::Limits;
@@ -337,4 +339,19 @@ fn the_report_has_a_sentence_levels_and_colours() {
         failure.as_deref(),
         Some("833 clients don't fit: descriptors of the process give out first, at 832")
     );
+}
+
+#[test]
+fn the_guide_has_the_figures_that_are_reckoned_with() {
+    let guide = include_str!("../../../docs/scaling.md");
+    let figures = [OPEN_USER_BYTES, TOKEN_USER_BYTES, KERNEL_BYTES, UNDER_WAY_BYTES];
+    for figure in figures {
+        let figure = grouped(figure);
+        assert!(
+            guide.lines().any(|line| line.contains(&format!("| {figure} "))),
+            "{figure} is not in a table"
+        );
+    }
+    assert!(guide.contains(&format!("at {HEARTBEAT_MICROS} µs each")));
+    assert!(guide.contains(&format!("6 s: {DELIVERY_MICROS} µs for each")));
 }
