@@ -16,6 +16,10 @@ use super::peer::{CLOSE, PATH, TEXT, frame_len};
 /// accepted is longer, so none is refused.
 const UNDER_WAY_MAX: usize = 256;
 
+/// Clients that connect from one address. The kernel tries every other port first, and when these some 14,000 are
+/// taken it looks at all of them again for each further client, which takes longer than all else.
+const CLIENTS_OF_ADDRESS: usize = 12_000;
+
 /// How long the clients may go without any of them getting on.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -116,6 +120,9 @@ impl Swarm {
     }
 
     fn connect(&mut self) {
+        if self.len() % CLIENTS_OF_ADDRESS == CLIENTS_OF_ADDRESS - 1 && self.source < 250 {
+            self.source += 1;
+        }
         let mut stream = loop {
             let from = Ipv4Addr::new(127, 0, 0, self.source);
             match connect_from(from, self.address) {
