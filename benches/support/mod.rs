@@ -105,7 +105,7 @@ impl Crowd {
         // As long as a UUID.
         let user = format!("{number:08x}-1111-4222-8333-444444444444");
         let claims = format!(
-            r#"{{"aud":"my_app","exp":1802419200,"iat":1800000000,"iss":"my_app","jti":"{user}","nbf":1799999999,"sub":"{user}","typ":"access"}}"#
+            r#"{{"aud":"my_app","exp":1802419200,"iat":1800000000,"iss":"my_app","jti":"{number:08x}-5555-4666-8777-888888888888","nbf":1799999999,"sub":"{user}","typ":"access"}}"#
         );
         let id = self.endpoint.accept(Ipv4Addr::LOCALHOST.into(), self.now).expect("there is room");
         self.read(id, upgrade_request("/socket/websocket?vsn=2.0.0&token=x").as_bytes());

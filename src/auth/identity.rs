@@ -2,12 +2,13 @@
 
 use std::any::Any;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::UnixTime;
 use super::token::KeyTag;
+use super::{UnixTime, packed};
 
 /// What an [`Identity`] is made of.
 #[derive(Clone, Default)]
@@ -34,78 +35,156 @@ const NEVER: UnixTime = UnixTime::MAX;
 
 /// The user of a socket, shared by its channels (Phoenix: what `connect/3` assigns).
 ///
-/// All texts lie in one block of memory: there is one of these for each connected user, idle or not.
+/// There is one of these for each connected user, idle or not: what it says lies in one block of memory, and the
+/// claims and the account, for which channels rarely ask, in a short form.
 pub struct Identity {
-    text: Box<str>,
-    /// Where the user begins. A socket's id that ends with it holds it as well.
-    user: u32,
-    /// Where the socket id, the user and the claims end in the text; the account ends with it.
-    ends: [u32; 3],
+    /// Four numbers ([`Ends`]); the socket's id, with the user behind it unless it ends with it; the claims and the
+    /// account, packed.
+    block: Box<[u8]>,
     /// When the token runs out, or [`NEVER`]: an `Option` takes eight bytes more, for each connected user.
     expires: UnixTime,
     key: Option<KeyTag>,
-    assigns: Option<Arc<dyn Any + Send + Sync>>,
+    /// Boxed on purpose: what it points to takes two words, and most sockets have none.
+    #[allow(clippy::redundant_allocation)]
+    assigns: Option<Box<Arc<dyn Any + Send + Sync>>>,
+}
+
+/// Where the parts of an identity's block lie.
+#[derive(Clone, Copy)]
+struct Ends {
+    /// Where the numbers end and the socket's id begins; the other places are counted from here.
+    texts: usize,
+    socket_id: usize,
+    /// Where the user begins. A socket's id that ends with it holds it as well.
+    user_begins: usize,
+    user: usize,
+    claims: usize,
+}
+
+impl Ends {
+    /// Puts the numbers in front of what `out` is to hold.
+    fn write(self, out: &mut Vec<u8>) {
+        for mut number in [self.socket_id, self.user_begins, self.user, self.claims] {
+            // Seven bits a byte: nearly all of them take one or two.
+            while number >= 0x80 {
+                out.push((number & 0x7f) as u8 | 0x80);
+                number >>= 7;
+            }
+            out.push(number as u8);
+        }
+    }
+
+    fn read(block: &[u8]) -> Self {
+        let mut bytes = block.iter();
+        let mut number = || {
+            let (mut number, mut bits) = (0, 0);
+            for byte in bytes.by_ref() {
+                number |= usize::from(byte & 0x7f) << bits;
+                bits += 7;
+                if byte & 0x80 == 0 {
+                    break;
+                }
+            }
+            number
+        };
+        let [socket_id, user_begins, user, claims] = std::array::from_fn(|_| number());
+        Self { texts: block.len() - bytes.len(), socket_id, user_begins, user, claims }
+    }
 }
 
 impl Identity {
-    /// Puts an identity together. Claims and account are kept as they are; they are looked into when they are
-    /// asked for.
+    /// Puts an identity together. Claims and account come back as they are given; they are looked into when they
+    /// are asked for.
     #[must_use]
     pub fn new(parts: IdentityParts<'_>) -> Self {
         let IdentityParts { user, socket_id, claims, account, .. } = parts;
         let apart = if socket_id.ends_with(user) { "" } else { user };
-        let text = [socket_id, apart, claims, account].concat().into_boxed_str();
-        // Tokens and accounts are bounded far below this.
-        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        let mut packed = Vec::with_capacity(claims.len() + account.len());
+        packed::pack(claims, user, &mut packed);
+        let claims_len = packed.len();
+        packed::pack(account, user, &mut packed);
         let user_end = socket_id.len() + apart.len();
+        let ends = Ends {
+            texts: 0,
+            socket_id: socket_id.len(),
+            user_begins: user_end - user.len(),
+            user: user_end,
+            claims: user_end + claims_len,
+        };
+        let mut block = Vec::with_capacity(16 + user_end + packed.len());
+        ends.write(&mut block);
+        block.extend_from_slice(socket_id.as_bytes());
+        block.extend_from_slice(apart.as_bytes());
+        block.extend_from_slice(&packed);
         Self {
-            text,
-            user: place(user_end - user.len()),
-            ends: [socket_id.len(), user_end, user_end + claims.len()].map(place),
+            block: block.into_boxed_slice(),
             expires: parts.expires.unwrap_or(NEVER),
             key: parts.key,
-            assigns: parts.assigns,
+            assigns: parts.assigns.map(Box::new),
         }
     }
 
-    fn part(&self, from: u32, to: usize) -> &str {
-        self.text.get(from as usize..to).unwrap_or_default()
+    fn part(&self, range: impl FnOnce(Ends) -> Range<usize>) -> &[u8] {
+        let ends = Ends::read(&self.block);
+        let range = range(ends);
+        self.block.get(ends.texts + range.start..ends.texts + range.end).unwrap_or_default()
+    }
+
+    fn text(&self, range: impl FnOnce(Ends) -> Range<usize>) -> &str {
+        std::str::from_utf8(self.part(range)).unwrap_or_default()
+    }
+
+    fn packed_claims(&self) -> &[u8] {
+        self.part(|ends| ends.user..ends.claims)
     }
 
     /// The user's id: the token's `sub`.
     #[must_use]
     pub fn user(&self) -> &str {
-        self.part(self.user, self.ends[1] as usize)
+        self.text(|ends| ends.user_begins..ends.user)
     }
 
     /// The socket's id; empty if it has none.
     #[must_use]
     pub fn socket_id(&self) -> &str {
-        self.part(0, self.ends[0] as usize)
+        self.text(|ends| 0..ends.socket_id)
     }
 
-    /// The token's claims as a JSON object.
+    /// The token's claims as a JSON object, put together anew at each call.
     #[must_use]
-    pub fn claims(&self) -> &str {
-        or_empty_object(self.part(self.ends[1], self.ends[2] as usize))
+    pub fn claims(&self) -> String {
+        self.unpack(self.packed_claims())
     }
 
     /// One of the token's claims.
     #[must_use]
     pub fn claim(&self, name: &str) -> Option<Value> {
-        member(self.claims(), name)
+        member(&self.claims(), name)
     }
 
-    /// The user's record as a JSON object: what the look-up has brought.
+    /// Whether `text` may be among the claims, be it as one of them or inside of one. `false` is certain, and is
+    /// said without looking at each claim.
     #[must_use]
-    pub fn account(&self) -> &str {
-        or_empty_object(self.part(self.ends[2], self.text.len()))
+    pub fn may_claim(&self, text: &str) -> bool {
+        packed::may_hold(self.packed_claims(), text, self.user())
+    }
+
+    /// The user's record as a JSON object, put together anew at each call: what the look-up has brought.
+    #[must_use]
+    pub fn account(&self) -> String {
+        let to = self.block.len();
+        self.unpack(self.part(|ends| ends.claims..to - ends.texts))
+    }
+
+    fn unpack(&self, packed: &[u8]) -> String {
+        if packed.is_empty() { "{}".to_owned() } else { packed::unpack(packed, self.user()) }
     }
 
     /// Whether nothing at all is known of the client.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.text.is_empty() && self.expires == NEVER && self.assigns.is_none()
+        let nothing_said = Ends::read(&self.block).texts == self.block.len();
+        nothing_said && self.expires == NEVER && self.assigns.is_none()
     }
 
     /// When the token runs out.
@@ -123,12 +202,8 @@ impl Identity {
     /// What the application has assigned when the socket connected, if it is of this type.
     #[must_use]
     pub fn assigned<T: Any + Send + Sync>(&self) -> Option<&T> {
-        self.assigns.as_ref()?.downcast_ref()
+        self.assigns.as_deref()?.downcast_ref()
     }
-}
-
-fn or_empty_object(text: &str) -> &str {
-    if text.is_empty() { "{}" } else { text }
 }
 
 /// A member of a JSON object, without the others being kept.
@@ -161,7 +236,7 @@ mod tests {
         });
         assert_eq!((identity.user(), identity.socket_id()), ("ada", "user_socket:ada"));
         assert_eq!((identity.claim("staff"), identity.claim("admin")), (Some(Value::Bool(true)), None));
-        assert_eq!((identity.account(), identity.expires()), (r#"{"name":"Ada"}"#, Some(7)));
+        assert_eq!((&*identity.account(), identity.expires()), (r#"{"name":"Ada"}"#, Some(7)));
         assert_eq!((identity.assigned::<u32>(), identity.assigned::<u8>()), (Some(&42), None));
         assert_eq!(format!("{identity:?}"), r#"Identity { user: "ada", .. }"#);
     }
@@ -179,15 +254,35 @@ mod tests {
             let parts = IdentityParts { user, socket_id, claims: "{}", account: "{}", ..Default::default() };
             let identity = Identity::new(parts);
             assert_eq!((identity.user(), identity.socket_id()), (user, socket_id));
-            assert_eq!((identity.claims(), identity.account()), ("{}", "{}"));
+            assert_eq!((&*identity.claims(), &*identity.account()), ("{}", "{}"));
         }
+    }
+
+    #[test]
+    fn parts_of_any_length_are_found_again() {
+        for (socket, user, claims) in [(0, 1, 127), (1, 0, 128), (127, 128, 0), (255, 255, 20_000)] {
+            let [socket_id, user, claims] = [(socket, 's'), (user, 'u'), (claims, 'c')]
+                .map(|(len, letter)| String::from(letter).repeat(len));
+            let parts =
+                IdentityParts { user: &user, socket_id: &socket_id, claims: &claims, ..Default::default() };
+            let identity = Identity::new(IdentityParts { account: "1234567", ..parts });
+            assert_eq!((identity.user(), identity.socket_id()), (&*user, &*socket_id));
+            let claims = if claims.is_empty() { "{}".to_owned() } else { claims };
+            assert_eq!((identity.claims(), &*identity.account()), (claims, "1234567"));
+        }
+    }
+
+    #[test]
+    fn an_identity_is_no_larger_than_a_block_of_the_allocator() {
+        // With the two counts of an `Arc` and what malloc keeps, 64 bytes.
+        assert_eq!(size_of::<Identity>(), 40);
     }
 
     #[test]
     fn what_is_not_given_is_empty() {
         let identity = Identity::new(IdentityParts::default());
         assert_eq!((identity.user(), identity.socket_id()), ("", ""));
-        assert_eq!((identity.claims(), identity.account()), ("{}", "{}"));
+        assert_eq!((&*identity.claims(), &*identity.account()), ("{}", "{}"));
         assert!(identity.is_empty());
     }
 }

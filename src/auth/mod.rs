@@ -6,6 +6,7 @@ pub mod deny;
 pub mod gate;
 mod identity;
 pub mod origin;
+mod packed;
 #[cfg(feature = "api")]
 pub mod password;
 pub mod rights;

@@ -38,7 +38,7 @@ fn only_staff_who_are_signed_in_connect() {
     let mut visitor = Visitor::new(Config::default());
     visitor.sign_in();
     let identity = connect(&visitor).unwrap();
-    assert_eq!((identity.user(), identity.claims()), ("ada", "{}"));
+    assert_eq!((identity.user(), &*identity.claims()), ("ada", "{}"));
     assert!(identity.socket_id().starts_with("admin_session:"));
     assert_eq!(identity.expires(), Some(NOON / 1000 + 12 * 60 * 60));
 

@@ -99,7 +99,7 @@ impl Channel for Probe {
             }
             "who" => {
                 let user = cx.current_user().map(|user| {
-                    let account: Value = serde_json::from_str(user.account()).unwrap_or_default();
+                    let account: Value = serde_json::from_str(&user.account()).unwrap_or_default();
                     json!({
                         "user": user.user(),
                         "staff": user.claim("staff"),
