@@ -1,6 +1,7 @@
 //! The frames of one topic in one wire form, back to back, for readers that stand at different places.
 
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 
 use crate::limits::Limits;
 
@@ -38,9 +39,28 @@ const SEGMENT_BYTES: usize = 32 * 1024;
 /// what the furthest reader has still to get, and for nothing once everybody is at the end.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    segments: VecDeque<Segment>,
+    segments: Segments,
     end: Position,
     messages: usize,
+}
+
+/// Boxed, since nearly all logs are empty: there is one for each topic.
+#[derive(Debug, Default)]
+struct Segments(Option<Box<VecDeque<Segment>>>);
+
+impl Deref for Segments {
+    type Target = VecDeque<Segment>;
+
+    fn deref(&self) -> &VecDeque<Segment> {
+        static EMPTY: VecDeque<Segment> = VecDeque::new();
+        self.0.as_deref().unwrap_or(&EMPTY)
+    }
+}
+
+impl DerefMut for Segments {
+    fn deref_mut(&mut self) -> &mut VecDeque<Segment> {
+        self.0.get_or_insert_default()
+    }
 }
 
 #[derive(Debug)]
@@ -117,7 +137,7 @@ impl Log {
 
     /// Forgets everything; places stay valid as numbers.
     pub(crate) fn clear(&mut self) {
-        self.segments = VecDeque::new();
+        self.segments = Segments::default();
         self.messages = 0;
     }
 
@@ -139,7 +159,7 @@ impl Log {
     /// The first place that the bounds allow to keep: the start of a segment, or the end.
     pub(crate) fn keep_from(&self, bounds: LogBounds) -> Position {
         let mut messages = self.messages;
-        for segment in &self.segments {
+        for segment in self.segments.iter() {
             if self.end - segment.start <= bounds.bytes_max as u64 && messages <= bounds.messages_max {
                 return segment.start;
             }

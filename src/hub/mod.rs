@@ -5,11 +5,12 @@
 //! endpoint's flush then walks the subscribers that are behind.
 
 mod log;
+mod subscribers;
+mod topic;
 
 use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::Arc;
 use std::time::Instant;
 
 use hashbrown::HashTable;
@@ -19,6 +20,8 @@ use crate::channel::RouteIndex;
 use crate::prepared::{PreparedBroadcast, WireForm};
 
 pub(crate) use log::{Log, LogBounds, Position};
+pub(crate) use subscribers::{Subscriber, Subscribers};
+pub(crate) use topic::Topic;
 
 /// A topic with at least one subscriber in this shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,19 +34,10 @@ pub(crate) struct StreamKey {
     pub(crate) form: WireForm,
 }
 
-/// What the walk over a topic's subscribers touches: 16 bytes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Subscriber {
-    /// Delivered up to here; inside a frame if the peer's window was full.
-    pub(crate) cursor: Position,
-    /// The connection's place in the slab.
-    pub(crate) slot: u32,
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
     pub(crate) log: Log,
-    pub(crate) subscribers: Vec<Subscriber>,
+    pub(crate) subscribers: Subscribers,
     /// Subscribers whose cursor is not at the log's end.
     pub(crate) behind: usize,
     /// Where the walk under way goes on.
@@ -80,22 +74,6 @@ impl Stream {
 
     pub(crate) fn cursor(&self, index: u32) -> Position {
         self.subscribers.get(index as usize).map_or(self.log.end(), |subscriber| subscriber.cursor)
-    }
-}
-
-pub(crate) struct Topic {
-    pub(crate) name: Arc<str>,
-    pub(crate) route: RouteIndex,
-    streams: [Option<Box<Stream>>; WireForm::ALL.len()],
-}
-
-impl Topic {
-    /// The streams of a topic, with their forms.
-    pub(crate) fn streams(&self) -> impl Iterator<Item = (WireForm, &Stream)> {
-        WireForm::ALL
-            .into_iter()
-            .zip(&self.streams)
-            .filter_map(|(form, stream)| Some((form, stream.as_deref()?)))
     }
 }
 
@@ -161,11 +139,11 @@ impl Hub {
     }
 
     pub(crate) fn stream(&mut self, key: StreamKey) -> Option<&mut Stream> {
-        self.topics.get_mut(key.topic.0 as usize)?.streams[key.form as usize].as_deref_mut()
+        self.topics.get_mut(key.topic.0 as usize)?.stream_mut(key.form)
     }
 
     pub(crate) fn stream_ref(&self, key: StreamKey) -> Option<&Stream> {
-        self.topics.get(key.topic.0 as usize)?.streams[key.form as usize].as_deref()
+        self.topics.get(key.topic.0 as usize)?.stream(key.form)
     }
 
     /// The topics in places from `from` on, at most so many places, and whether there may be more behind them.
@@ -187,20 +165,16 @@ impl Hub {
         form: WireForm,
         slot: u32,
     ) -> (TopicId, u32) {
-        let id = self.lookup(name).unwrap_or_else(|| self.insert_topic(name, route));
-        let stream = self.topics[id.0 as usize].streams[form as usize].get_or_insert_default();
+        let id = self.lookup(name).unwrap_or_else(|| self.insert_topic(name, route, form));
+        let stream = self.topics[id.0 as usize].stream_or_insert(form);
         let index = u32::try_from(stream.subscribers.len()).expect("slots are 32 bits wide");
-        if stream.subscribers.is_empty() {
-            // A user's own topic has one subscriber and rarely more.
-            stream.subscribers.reserve_exact(1);
-        }
         stream.subscribers.push(Subscriber { cursor: stream.log.end(), slot });
         (id, index)
     }
 
-    fn insert_topic(&mut self, name: &str, route: RouteIndex) -> TopicId {
+    fn insert_topic(&mut self, name: &str, route: RouteIndex, form: WireForm) -> TopicId {
         let hash = self.hasher.hash_one(name);
-        let key = self.topics.insert(Topic { name: name.into(), route, streams: Default::default() });
+        let key = self.topics.insert(Topic::new(name, route, form));
         let id = TopicId(u32::try_from(key).expect("topics have subscribers, whose slots are 32 bits wide"));
         let (topics, hasher) = (&self.topics, &self.hasher);
         self.names.insert_unique(hash, id, |id| hasher.hash_one(&*topics[id.0 as usize].name));
@@ -209,16 +183,15 @@ impl Hub {
 
     /// The connections that are subscribed to a topic, in whatever form.
     pub(crate) fn subscriber_slots(&self, topic: TopicId) -> Vec<u32> {
-        let streams = self.topic(topic).streams.iter().flatten();
-        streams.flat_map(|stream| stream.subscribers.iter().map(|subscriber| subscriber.slot)).collect()
+        let streams = self.topic(topic).streams();
+        streams.flat_map(|(_, stream)| stream.subscribers.iter().map(|subscriber| subscriber.slot)).collect()
     }
 
     /// Ends a subscription: the connection, if any, whose subscription has moved to the index that became
     /// free. A topic without subscribers is forgotten.
     pub(crate) fn unsubscribe(&mut self, key: StreamKey, index: u32) -> Option<u32> {
         let topic = self.topics.get_mut(key.topic.0 as usize)?;
-        let place = &mut topic.streams[key.form as usize];
-        let stream = place.as_deref_mut()?;
+        let stream = topic.stream_mut(key.form)?;
         let at = index as usize;
         if at >= stream.subscribers.len() {
             return None;
@@ -231,14 +204,7 @@ impl Hub {
         if at < stream.walked {
             stream.walk_again = true;
         }
-        if stream.subscribers.is_empty() {
-            *place = None;
-        } else if stream.subscribers.capacity() > 64
-            && stream.subscribers.len() < stream.subscribers.capacity() / 4
-        {
-            stream.subscribers.shrink_to(stream.subscribers.len() * 2);
-        }
-        if topic.streams.iter().all(Option::is_none) {
+        if stream.subscribers.is_empty() && topic.forget_empty() {
             let hash = self.hasher.hash_one(&*topic.name);
             if let Ok(entry) = self.names.find_entry(hash, |id| *id == key.topic) {
                 entry.remove();
@@ -272,7 +238,7 @@ impl Hub {
         let mut appended = Appended::default();
         for form in WireForm::ALL {
             let key = StreamKey { topic: id, form };
-            let Some(stream) = self.topics[id.0 as usize].streams[form as usize].as_deref_mut() else {
+            let Some(stream) = self.topics[id.0 as usize].stream_mut(form) else {
                 continue;
             };
             let Some(frame) = broadcast.frame(form) else {
@@ -291,7 +257,7 @@ impl Hub {
     }
 
     fn mark_dirty(&mut self, key: StreamKey, since: Instant) {
-        if let Some(stream) = self.topics[key.topic.0 as usize].streams[key.form as usize].as_deref_mut() {
+        if let Some(stream) = self.topics[key.topic.0 as usize].stream_mut(key.form) {
             if stream.walked > 0 {
                 stream.walk_again = true;
                 self.next_since.get_or_insert(since);
@@ -339,8 +305,8 @@ impl Hub {
 
     /// Bytes held by all logs.
     pub(crate) fn log_bytes(&self) -> usize {
-        let streams = self.topics.iter().flat_map(|(_, topic)| topic.streams.iter().flatten());
-        streams.map(|stream| stream.log.len()).sum()
+        let streams = self.topics.iter().flat_map(|(_, topic)| topic.streams());
+        streams.map(|(_, stream)| stream.log.len()).sum()
     }
 
     /// A stream with subscribers that are behind after everybody was offered everything.
@@ -357,8 +323,8 @@ impl Hub {
 
     #[cfg(debug_assertions)]
     pub(crate) fn subscriber_count(&self) -> usize {
-        let streams = self.topics.iter().flat_map(|(_, topic)| topic.streams.iter().flatten());
-        streams.map(|stream| stream.subscribers.len()).sum()
+        let streams = self.topics.iter().flat_map(|(_, topic)| topic.streams());
+        streams.map(|(_, stream)| stream.subscribers.len()).sum()
     }
 
     /// Gives readers one flush more before they are judged, unless they have had that already.
@@ -373,15 +339,15 @@ impl Hub {
     pub(crate) fn check_invariants(&self) {
         assert_eq!(self.names.len(), self.topics.len(), "a topic has one name");
         for (key, topic) in &self.topics {
-            assert!(topic.streams.iter().any(Option::is_some), "{} has no subscriber", topic.name);
+            assert!(topic.streams().next().is_some(), "{} has no subscriber", topic.name);
             assert_eq!(self.lookup(&topic.name).map(|id| id.0 as usize), Some(key));
-            for stream in topic.streams.iter().flatten() {
+            for (_, stream) in topic.streams() {
                 let end = stream.log.end();
                 let behind = stream.subscribers.iter().filter(|subscriber| subscriber.cursor < end).count();
                 assert_eq!(behind, stream.behind, "{}: subscribers behind", topic.name);
                 assert!(!stream.subscribers.is_empty(), "{}: an empty stream", topic.name);
                 assert!(stream.behind > 0 || stream.log.len() == 0, "{}: a log nobody waits for", topic.name);
-                for subscriber in &stream.subscribers {
+                for subscriber in stream.subscribers.iter() {
                     assert!(
                         (stream.log.start()..=end).contains(&subscriber.cursor),
                         "{}: a cursor outside the log",
@@ -394,7 +360,7 @@ impl Hub {
     /// After a flush that has offered everybody everything, in debug builds: no log is beyond its limit.
     #[cfg(debug_assertions)]
     pub(crate) fn check_trimmed(&self, log_bytes_max: usize) {
-        for stream in self.topics.iter().flat_map(|(_, topic)| topic.streams.iter().flatten()) {
+        for (_, stream) in self.topics.iter().flat_map(|(_, topic)| topic.streams()) {
             let len = stream.log.len();
             assert!(stream.excused || len <= log_bytes_max, "a log of {len} bytes");
         }
