@@ -60,6 +60,7 @@ mod socket;
 pub mod standalone;
 pub mod stats;
 mod suggest;
+mod tables;
 pub mod testing;
 pub mod web;
 pub mod ws;

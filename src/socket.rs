@@ -1,6 +1,5 @@
 //! A client's session, on whatever transport: its serializer and its channels.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::auth::Identity;
@@ -17,8 +16,6 @@ pub(crate) struct Socket {
     pub(crate) renewing: bool,
     /// The client has been told that its token is about to run out.
     pub(crate) warned: bool,
-    /// When the token is to be looked at, in wall-clock seconds.
-    pub(crate) due: Option<NonZeroU32>,
     pub(crate) joins: Joins,
     /// The user behind it.
     pub(crate) identity: Option<Arc<Identity>>,
@@ -26,15 +23,7 @@ pub(crate) struct Socket {
 
 impl Socket {
     pub(crate) fn new(serializer: Serializer, form: WireForm, identity: Option<Arc<Identity>>) -> Self {
-        Self {
-            serializer,
-            form,
-            renewing: false,
-            warned: false,
-            due: None,
-            joins: Joins::default(),
-            identity,
-        }
+        Self { serializer, form, renewing: false, warned: false, joins: Joins::default(), identity }
     }
 }
 

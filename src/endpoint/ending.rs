@@ -110,7 +110,7 @@ impl Endpoint {
             self.direct.discard(id);
         }
         let socket = self.connections.get(slot as usize).and_then(|connection| connection.socket());
-        self.users.remove(slot, socket.and_then(|socket| socket.identity.as_deref()));
+        self.users.remove(slot, socket.and_then(|socket| socket.identity.as_deref()), &self.connections);
         self.lose_receipts(slot);
         loop {
             let socket = self.by_slot(slot).and_then(|connection| connection.socket());
@@ -223,7 +223,7 @@ impl Endpoint {
     /// Forgets a connection; its socket is closed as soon as the caller polls.
     pub(super) fn free(&mut self, slot: u32, now: Instant) {
         self.lose_receipts(slot);
-        let Some(connection) = self.connections.try_remove(slot as usize) else { return };
+        let Some(connection) = self.connections.remove(slot as usize) else { return };
         let id = ConnectionId { slot, generation: connection.generation };
         self.deadlines.unset(slot);
         self.stalls.remove(&slot);
@@ -257,7 +257,7 @@ impl Endpoint {
     /// Ends the channels of a socket whose connection is gone.
     fn end_socket(&mut self, id: ConnectionId, socket: Socket, now: Instant) {
         let form = socket.form;
-        self.users.remove(id.slot, socket.identity.as_deref());
+        self.users.remove(id.slot, socket.identity.as_deref(), &self.connections);
         for join in socket.joins {
             let identity = socket.identity.clone();
             let joined = Joined { identity, ..self.joined(id, join.topic, join.serial) };

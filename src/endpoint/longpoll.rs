@@ -244,7 +244,7 @@ impl Endpoint {
             closing: false,
         };
         let connection = Connection::with_state(generation, State::Session(Box::new(session)));
-        // A slab with room for connections has room for this one: its keys are 32 bits in practice.
+        // Where there is room for connections there is room for this one: places are 32 bits wide in practice.
         let slot = u32::try_from(self.connections.insert(connection)).unwrap_or(u32::MAX);
         self.stats.sessions += 1;
         self.stats.sessions_opened += 1;

@@ -26,8 +26,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use slab::Slab;
-
 use crate::auth::connect::ConnectRequest;
 use crate::auth::origin::{OriginCheck, OriginPolicy};
 use crate::broker::{Broker, Inbox};
@@ -38,6 +36,7 @@ use crate::limits::Limits;
 use crate::longpoll::TokenKey;
 use crate::service::Service;
 use crate::stats::{Stats, Timings};
+use crate::tables::Slots;
 
 pub use crate::connection::ConnectionId;
 pub use admission::{Admission, Ticket};
@@ -112,6 +111,9 @@ pub struct HandedOver {
 #[cfg(debug_assertions)]
 const CHECKED_MAX: usize = 64;
 
+/// A queue that has held more gives its memory back when it is empty.
+const QUEUE_KEPT_MAX: usize = 1024;
+
 /// One shard's logic.
 pub struct Endpoint {
     config: Config,
@@ -121,7 +123,7 @@ pub struct Endpoint {
     token_key: TokenKey,
     /// Sessions by the address that has opened them.
     session_peers: HashMap<IpAddr, usize>,
-    connections: Slab<Connection>,
+    connections: Slots<Connection>,
     generation: u32,
     join_serial: u32,
     hub: Hub,
@@ -178,7 +180,7 @@ impl Endpoint {
             shards: broker.shards(),
             token_key: TokenKey::new(seed),
             session_peers: HashMap::new(),
-            connections: Slab::new(),
+            connections: Slots::new(),
             generation: 0,
             join_serial: 0,
             hub: Hub::default(),
@@ -235,9 +237,8 @@ impl Endpoint {
         }
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let entry = self.connections.vacant_entry();
-        let id = ConnectionId { slot: u32::try_from(entry.key()).ok()?, generation };
-        entry.insert(Connection::http(id, peer, requests));
+        let id = ConnectionId { slot: u32::try_from(self.connections.next_place()).ok()?, generation };
+        self.connections.insert(Connection::http(id, peer, requests));
         self.deadlines.set(id.slot, now, self.config.limits.head_timeout);
         Some(id)
     }
@@ -353,7 +354,11 @@ impl Endpoint {
     /// A connection that has ended: the caller closes its socket. To be called until `None` after each batch
     /// of events, before the next `accept`.
     pub fn poll_closed(&mut self) -> Option<ConnectionId> {
-        self.closed.pop_front()
+        let closed = self.closed.pop_front();
+        if closed.is_none() && self.closed.capacity() > QUEUE_KEPT_MAX {
+            self.closed = VecDeque::new();
+        }
+        closed
     }
 
     /// A connection that another shard of the node is to [`adopt`](Self::adopt): the caller takes its socket
@@ -422,14 +427,19 @@ impl Endpoint {
 
     /// Gives memory back after a peak.
     fn shrink(&mut self) {
+        self.deadlines.shrink(self.connections.capacity());
+        self.users.shrink(self.connections.capacity());
+        if self.queued.is_empty() && self.queued.capacity() > QUEUE_KEPT_MAX {
+            self.queued = VecDeque::new();
+        }
         if self.connections.is_empty() {
-            self.connections = Slab::new();
             self.deadlines.clear();
             self.stalls = HashMap::new();
             self.direct = Direct::default();
             self.queued = VecDeque::new();
             self.scratch = Vec::new();
             self.broken = Vec::new();
+            self.offers = Vec::new();
             self.session_peers = HashMap::new();
             self.users.clear();
         }
@@ -503,7 +513,7 @@ impl Endpoint {
         }
         self.hub.check_invariants();
         let (mut joins, mut ids) = (0, 0);
-        for (slot, connection) in &self.connections {
+        for (slot, connection) in self.connections.iter() {
             let waits = !connection.outbox.is_empty();
             assert!(
                 !waits || connection.queued || connection.blocked,

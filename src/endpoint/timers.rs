@@ -11,7 +11,7 @@ use crate::http;
 const TICK: Duration = Duration::from_millis(TICK_MILLIS);
 const TICK_MILLIS: u64 = 250;
 const TICKS_PER_SECOND: u64 = 1000 / TICK_MILLIS;
-const NEVER: u32 = u32::MAX;
+pub(super) const NEVER: u32 = u32::MAX;
 
 /// When each connection has to have done something, in ticks since the endpoint began.
 pub(super) struct Deadlines {
@@ -70,6 +70,11 @@ impl Deadlines {
         self.nearest = NEVER;
     }
 
+    /// Gives back what those had who stood in places from `capacity` on.
+    pub(super) fn shrink(&mut self, capacity: usize) {
+        shrink_to_places(&mut self.due, capacity);
+    }
+
     pub(super) fn next(&self, stalls: bool) -> Option<Instant> {
         let stalls_due = if stalls { self.stalls_checked.saturating_add(4) } else { NEVER };
         match self.nearest.min(stalls_due) {
@@ -89,17 +94,41 @@ impl Deadlines {
         if tick < self.nearest {
             return due;
         }
-        let mut nearest = NEVER;
-        for (slot, at) in (0u32..).zip(&mut self.due) {
-            if *at <= tick {
+        self.nearest = NEVER;
+        for (number, block) in self.due.chunks_mut(BLOCK).enumerate() {
+            let left = take_due_of(block, number * BLOCK, tick, |slot| due.push(slot));
+            self.nearest = self.nearest.min(left);
+        }
+        due
+    }
+}
+
+/// Deadlines that are compared with one look: nearly all blocks have none that is due.
+pub(super) const BLOCK: usize = 256;
+
+/// Takes those of a block's numbers that are up, and returns the nearest of the others.
+pub(super) fn take_due_of(block: &mut [u32], from: usize, until: u32, mut take: impl FnMut(u32)) -> u32 {
+    let mut nearest = block.iter().copied().min().unwrap_or(NEVER);
+    if nearest <= until {
+        nearest = NEVER;
+        for (slot, at) in (from..).zip(block) {
+            if *at <= until {
                 *at = NEVER;
-                due.push(slot);
+                // Places are 32 bits wide.
+                take(u32::try_from(slot).unwrap_or(u32::MAX));
             } else {
                 nearest = nearest.min(*at);
             }
         }
-        self.nearest = nearest;
-        due
+    }
+    nearest
+}
+
+/// Gives back the end of an array with a number for each place, once it is the most of it.
+pub(super) fn shrink_to_places(numbers: &mut Vec<u32>, capacity: usize) {
+    if numbers.capacity() > 4096 && numbers.capacity() / 4 > capacity {
+        numbers.truncate(capacity);
+        numbers.shrink_to(capacity * 2);
     }
 }
 

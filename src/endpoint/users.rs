@@ -1,20 +1,16 @@
 //! Sockets with users behind them: their ids, the time of their tokens, and how they are put off the line.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashTable;
 use serde::Deserialize;
-use slab::Slab;
 use tracing::debug;
 
 use super::Endpoint;
 use super::admission::{Renewal, Ticket};
+use super::timers::{BLOCK, NEVER, shrink_to_places, take_due_of};
 use crate::auth::connect::{ConnectRequest, Refusal, Secret, Transport, Verdict};
 use crate::auth::deny::Denial;
 use crate::auth::token::KeyTag;
@@ -26,6 +22,7 @@ use crate::hub::TopicId;
 use crate::phoenix::{Message, RefBuf};
 use crate::prepared::PreparedBroadcast;
 use crate::socket::Socket;
+use crate::tables::{Hashes, Slots};
 
 /// The event with which a client gives a fresh token, on any topic it has joined: `{"access_token": token}`.
 pub(super) const ACCESS_TOKEN: &str = "access_token";
@@ -39,17 +36,17 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Tokens looked at before the loop has its turn again: those of one sign-in rush run out together.
 const DUE_PER_TURN: usize = 1024;
 
-/// So few entries are kept, be they of sockets that have gone or not.
-const DUE_MIN: usize = 1024;
-
 /// Which sockets belong to whom, and when their tokens run out.
 pub(super) struct Users {
     /// Places of sockets by the hashes of their ids. The ids themselves are in the sockets.
-    ids: HashTable<u32>,
+    ids: Hashes,
     hasher: RandomState,
-    /// Wall-clock seconds at which a socket's token is to be looked at, its place, and which of the sockets
-    /// that have stood there it is. Only the entry that the socket itself names counts.
-    due: BinaryHeap<Reverse<(u32, u32, u32)>>,
+    /// For each place the wall-clock second at which the token of the socket there is to be looked at.
+    due: Vec<u32>,
+    /// No token is to be looked at before. It may be too early.
+    nearest: u32,
+    /// Where the look at all of them goes on in the next turn.
+    swept: usize,
     /// The wall clock, as it was last told.
     unix: UnixTime,
     checked: Option<Instant>,
@@ -58,9 +55,11 @@ pub(super) struct Users {
 impl Default for Users {
     fn default() -> Self {
         Self {
-            ids: HashTable::new(),
+            ids: Hashes::default(),
             hasher: RandomState::new(),
-            due: BinaryHeap::new(),
+            due: Vec::new(),
+            nearest: NEVER,
+            swept: 0,
             unix: 0,
             checked: None,
         }
@@ -68,42 +67,81 @@ impl Default for Users {
 }
 
 impl Users {
-    fn insert(&mut self, slot: u32, socket_id: &str, connections: &Slab<Connection>) {
+    fn insert(&mut self, slot: u32, socket_id: &str, connections: &Slots<Connection>) {
         let hash = self.hasher.hash_one(socket_id);
         let hasher = &self.hasher;
-        self.ids.insert_unique(hash, slot, |slot| hasher.hash_one(socket_id_of(connections, *slot)));
+        self.ids.insert_unique(hash, slot, |slot| hasher.hash_one(socket_id_of(connections, slot)));
     }
 
     /// A socket has ended, or is ending.
-    pub(super) fn remove(&mut self, slot: u32, identity: Option<&Identity>) {
+    pub(super) fn remove(&mut self, slot: u32, identity: Option<&Identity>, connections: &Slots<Connection>) {
         let Some(identity) = identity else { return };
-        let hash = self.hasher.hash_one(identity.socket_id());
-        if let Ok(entry) = self.ids.find_entry(hash, |found| *found == slot) {
-            entry.remove();
+        self.set_due(slot, NEVER);
+        let hasher = &self.hasher;
+        let hash = hasher.hash_one(identity.socket_id());
+        self.ids.remove(hash, slot, |slot| hasher.hash_one(socket_id_of(connections, slot)));
+    }
+
+    /// The token of the socket in `slot` is to be looked at then, and at no other time.
+    fn set_due(&mut self, slot: u32, at: u32) {
+        let slot = slot as usize;
+        if slot >= self.due.len() {
+            if at == NEVER {
+                return;
+            }
+            self.due.resize(slot + 1, NEVER);
         }
-        if self.ids.is_empty() {
-            self.ids = HashTable::new();
+        self.due[slot] = at;
+        self.nearest = self.nearest.min(at);
+    }
+
+    /// Takes some places of sockets whose tokens are to be looked at; whether those are all.
+    fn take_due(&mut self) -> (Vec<u32>, bool) {
+        let unix = u32::try_from(self.unix).unwrap_or(NEVER - 1);
+        let mut due = Vec::new();
+        if self.swept == 0 {
+            if self.nearest > unix {
+                return (due, true);
+            }
+            self.nearest = NEVER;
         }
+        for block in self.due.chunks_mut(BLOCK).skip(self.swept / BLOCK) {
+            if due.len() >= DUE_PER_TURN {
+                return (due, false);
+            }
+            let left = take_due_of(block, self.swept, unix, |slot| due.push(slot));
+            self.nearest = self.nearest.min(left);
+            self.swept += BLOCK;
+        }
+        self.swept = 0;
+        (due, true)
+    }
+
+    /// Gives back what those had who stood in places from `capacity` on.
+    pub(super) fn shrink(&mut self, capacity: usize) {
+        shrink_to_places(&mut self.due, capacity);
     }
 
     /// The sockets with this id.
-    pub(super) fn find(&self, socket_id: &str, connections: &Slab<Connection>) -> Vec<u32> {
+    pub(super) fn find(&self, socket_id: &str, connections: &Slots<Connection>) -> Vec<u32> {
         if self.ids.is_empty() {
             return Vec::new();
         }
         let hash = self.hasher.hash_one(socket_id);
-        let slots = self.ids.iter_hash(hash).copied();
+        let slots = self.ids.candidates(hash);
         slots.filter(|slot| socket_id_of(connections, *slot) == socket_id).collect()
     }
 
     /// When tokens are to be looked at next.
     pub(super) fn next_check(&self, epoch: Instant) -> Option<Instant> {
-        (!self.due.is_empty()).then(|| self.checked.map_or(epoch, |checked| checked + CHECK_INTERVAL))
+        (self.nearest != NEVER || self.swept > 0)
+            .then(|| self.checked.map_or(epoch, |checked| checked + CHECK_INTERVAL))
     }
 
     pub(super) fn clear(&mut self) {
-        self.due = BinaryHeap::new();
-        self.ids = HashTable::new();
+        self.due = Vec::new();
+        (self.nearest, self.swept) = (NEVER, 0);
+        self.ids = Hashes::default();
     }
 
     #[cfg(debug_assertions)]
@@ -112,7 +150,7 @@ impl Users {
     }
 }
 
-fn socket_id_of(connections: &Slab<Connection>, slot: u32) -> &str {
+fn socket_id_of(connections: &Slots<Connection>, slot: u32) -> &str {
     let socket = connections.get(slot as usize).and_then(Connection::socket);
     socket.and_then(|socket| socket.identity.as_deref()).map_or("", Identity::socket_id)
 }
@@ -210,7 +248,7 @@ impl Endpoint {
     }
 
     /// When the socket's token is to be looked at: before it runs out, or at the end of its grace.
-    fn token_due(&self, socket: &Socket) -> Option<NonZeroU32> {
+    fn token_due(&self, socket: &Socket) -> Option<u32> {
         let admission = self.config.admission.as_ref()?;
         let expires = socket.identity.as_ref()?.expires()?;
         let at = if socket.warned {
@@ -219,40 +257,16 @@ impl Endpoint {
             expires.saturating_sub(admission.expiry_warning.as_secs())
         };
         // Beyond the year 2106 nobody waits for it.
-        NonZeroU32::new(u32::try_from(at).unwrap_or(u32::MAX).max(1))
+        Some(u32::try_from(at).unwrap_or(NEVER - 1))
     }
 
-    /// Notes when a socket's token is to be looked at, unless it is looked at earlier anyway.
+    /// Notes when a socket's token is to be looked at.
     fn schedule_token(&mut self, id: ConnectionId, now: Instant) {
-        let Some(socket) = self.find(id).and_then(|connection| connection.socket()) else { return };
-        let (Some(at), before) = (self.token_due(socket), socket.due) else { return };
-        if before.is_none_or(|before| at < before) {
-            self.enqueue_token(id, at, now);
+        let due = self.find(id).and_then(|connection| self.token_due(connection.socket()?));
+        self.users.set_due(id.slot, due.unwrap_or(NEVER));
+        if due.is_some() {
+            self.users.checked.get_or_insert(now);
         }
-    }
-
-    fn enqueue_token(&mut self, id: ConnectionId, at: NonZeroU32, now: Instant) {
-        if let Some(socket) = self.connection(id).and_then(|connection| connection.socket_mut()) {
-            socket.due = Some(at);
-        }
-        self.forget_the_gone();
-        self.users.due.push(Reverse((at.get(), id.slot, id.generation)));
-        self.users.checked.get_or_insert(now);
-    }
-
-    /// Drops the entries of sockets that have gone once they are the most: tokens live for weeks, sockets come and
-    /// go.
-    fn forget_the_gone(&mut self) {
-        let (due, connections) = (&mut self.users.due, &self.connections);
-        if due.len() < DUE_MIN || due.len() / 2 < connections.len() {
-            return;
-        }
-        due.retain(|Reverse((at, slot, generation))| {
-            let connection = connections.get(*slot as usize).filter(|found| found.generation == *generation);
-            let socket = connection.and_then(Connection::socket);
-            socket.is_some_and(|socket| socket.due == NonZeroU32::new(*at))
-        });
-        due.shrink_to(DUE_MIN);
     }
 
     /// Looks at the tokens whose time has come.
@@ -261,37 +275,32 @@ impl Endpoint {
             return;
         }
         self.users.checked = Some(now);
-        for _ in 0..DUE_PER_TURN {
-            let Some(Reverse((at, slot, generation))) = self.users.due.peek().copied() else { return };
-            if u64::from(at) > self.users.unix {
-                return;
+        let (due, all) = self.users.take_due();
+        for slot in due {
+            if let Some(id) = self.id(slot) {
+                self.look_at_token(id, now);
             }
-            self.users.due.pop();
-            self.look_at_token(ConnectionId { slot, generation }, at, now);
         }
-        // There may be more: they are looked at in the next turn, which comes at once.
-        self.users.checked = now.checked_sub(CHECK_INTERVAL);
+        if !all {
+            // The others are looked at in the next turn, which comes at once.
+            self.users.checked = now.checked_sub(CHECK_INTERVAL);
+        }
     }
 
-    fn look_at_token(&mut self, id: ConnectionId, at: u32, now: Instant) {
+    fn look_at_token(&mut self, id: ConnectionId, now: Instant) {
         let unix = self.users.unix;
         let grace = self.config.admission.as_ref().map_or(0, |admission| admission.expiry_grace.as_secs());
         let Some(socket) = self.find(id).and_then(|connection| connection.socket()) else { return };
-        let Some(identity) = socket.identity.clone().filter(|_| socket.due == NonZeroU32::new(at)) else {
-            return;
-        };
+        let Some(identity) = socket.identity.clone() else { return };
         let (Some(expires), warned) = (identity.expires(), socket.warned) else { return };
         if unix >= expires.saturating_add(grace) {
             return self.fail(id.slot, Fault::TokenExpired, now);
         }
         // A renewal may have come since; or the clock was set back, and the warning was too early.
-        if self.token_due(socket).is_some_and(|due| u64::from(due.get()) <= unix) && !warned {
+        if self.token_due(socket).is_some_and(|due| u64::from(due) <= unix) && !warned {
             self.warn_of_expiry(id, now);
         }
-        let due = self.find(id).and_then(|connection| self.token_due(connection.socket()?));
-        if let Some(due) = due {
-            self.enqueue_token(id, due, now);
-        }
+        self.schedule_token(id, now);
     }
 
     /// Tells a client on all its topics that its token is about to run out.

@@ -13,11 +13,9 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::time::Instant;
 
-use hashbrown::HashTable;
-use slab::Slab;
-
 use crate::channel::RouteIndex;
 use crate::prepared::{PreparedBroadcast, WireForm};
+use crate::tables::{Hashes, Slots};
 
 pub(crate) use log::{Log, LogBounds, Position};
 pub(crate) use subscribers::{Subscriber, Subscribers};
@@ -108,9 +106,9 @@ pub(crate) enum Judgement {
 
 #[derive(Default)]
 pub(crate) struct Hub {
-    topics: Slab<Topic>,
+    topics: Slots<Topic>,
     /// The topics by the hashes of their names, which are in the topics: there may be one for each user.
-    names: HashTable<TopicId>,
+    names: Hashes,
     hasher: RandomState,
     dirty: VecDeque<Dirty>,
     /// When the oldest broadcast was published that the walk under way has come too early for.
@@ -127,7 +125,7 @@ pub(crate) struct Hub {
 impl Hub {
     pub(crate) fn lookup(&self, name: &str) -> Option<TopicId> {
         let hash = self.hasher.hash_one(name);
-        self.names.find(hash, |id| &*self.topics[id.0 as usize].name == name).copied()
+        self.names.find(hash, |id| &*self.topics[*id as usize].name == name).map(TopicId)
     }
 
     pub(crate) fn topic(&self, id: TopicId) -> &Topic {
@@ -177,7 +175,7 @@ impl Hub {
         let key = self.topics.insert(Topic::new(name, route, form));
         let id = TopicId(u32::try_from(key).expect("topics have subscribers, whose slots are 32 bits wide"));
         let (topics, hasher) = (&self.topics, &self.hasher);
-        self.names.insert_unique(hash, id, |id| hasher.hash_one(&*topics[id.0 as usize].name));
+        self.names.insert_unique(hash, id.0, |id| hasher.hash_one(&*topics[id as usize].name));
         id
     }
 
@@ -205,26 +203,12 @@ impl Hub {
             stream.walk_again = true;
         }
         if stream.subscribers.is_empty() && topic.forget_empty() {
-            let hash = self.hasher.hash_one(&*topic.name);
-            if let Ok(entry) = self.names.find_entry(hash, |id| *id == key.topic) {
-                entry.remove();
-            }
+            let (topics, hasher) = (&self.topics, &self.hasher);
+            let hash_of = |id: u32| hasher.hash_one(&*topics[id as usize].name);
+            self.names.remove(hash_of(key.topic.0), key.topic.0, hash_of);
             self.topics.remove(key.topic.0 as usize);
-            self.shrink();
         }
         moved
-    }
-
-    /// Gives memory back after a peak of topics.
-    fn shrink(&mut self) {
-        if self.topics.is_empty() {
-            self.topics = Slab::new();
-            self.names = HashTable::new();
-        } else if self.names.capacity() > 1024 && self.names.len() < self.names.capacity() / 8 {
-            let (topics, hasher) = (&self.topics, &self.hasher);
-            let len = self.names.len();
-            self.names.shrink_to(len * 2, |id| hasher.hash_one(&*topics[id.0 as usize].name));
-        }
     }
 
     /// Appends a broadcast that was published at `since` to the streams of its topic.
@@ -338,7 +322,7 @@ impl Hub {
     #[cfg(debug_assertions)]
     pub(crate) fn check_invariants(&self) {
         assert_eq!(self.names.len(), self.topics.len(), "a topic has one name");
-        for (key, topic) in &self.topics {
+        for (key, topic) in self.topics.iter() {
             assert!(topic.streams().next().is_some(), "{} has no subscriber", topic.name);
             assert_eq!(self.lookup(&topic.name).map(|id| id.0 as usize), Some(key));
             for (_, stream) in topic.streams() {

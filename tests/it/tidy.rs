@@ -29,6 +29,7 @@ const LAYERS: &[&[&str]] = &[
     &["http", "ws", "phoenix"],
     &["limits", "stats"],
     &["suggest"],
+    &["tables"],
 ];
 
 /// The modules that may touch sockets, clocks, threads, files and the process.
