@@ -2,6 +2,8 @@
 
 #![allow(clippy::disallowed_methods, dead_code)]
 
+pub(crate) mod million;
+
 use std::io::IoSlice;
 use std::net::Ipv4Addr;
 use std::sync::Arc;

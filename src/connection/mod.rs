@@ -10,6 +10,7 @@ use crate::longpoll::Batch;
 use crate::phoenix::Serializer;
 use crate::service::ServiceRequest;
 use crate::socket::Socket;
+use crate::tables::Slots;
 use crate::ws;
 
 pub(crate) use outbox::{Bytes, Entry, Gap, Outbox};
@@ -211,6 +212,9 @@ pub(crate) struct WebSocket {
     pub(crate) pongs_waiting: u16,
 }
 
+/// The connections of a shard: a kilobyte of them in a part.
+pub(crate) type Connections = Slots<Connection, 32>;
+
 /// What the fan-out touches of a connection, and pointers to the rest: 32 bytes.
 pub(crate) struct Connection {
     pub(crate) state: State,
@@ -303,10 +307,26 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Identity;
+    use crate::hub::{Subscriber, Topic};
+    use crate::socket::Join;
 
     #[test]
-    fn an_idle_web_socket_has_no_room_to_spare() {
-        // Eight bytes more would be sixteen more of the allocator's, for each client.
-        assert_eq!((size_of::<Connection>(), size_of::<WebSocket>()), (32, 56));
+    fn the_parts_of_an_idle_client_stay_within_their_budgets() {
+        // Eight bytes more are often sixteen more of the allocator's, for each client.
+        let parts = [
+            ("a connection's place", size_of::<Option<Connection>>(), 32),
+            ("its WebSocket and socket", size_of::<WebSocket>(), 56),
+            ("a joined channel", size_of::<Join>(), 48),
+            ("a subscription", size_of::<Subscriber>(), 16),
+            ("the user, without the text", size_of::<Identity>(), 40),
+            ("a topic with one stream and one subscriber", size_of::<Option<Topic>>(), 104),
+        ];
+        for (part, bytes, budget) in parts {
+            println!("{part}: {bytes} of {budget} bytes");
+        }
+        for (part, bytes, budget) in parts {
+            assert!(bytes <= budget, "{part}: {bytes} bytes");
+        }
     }
 }

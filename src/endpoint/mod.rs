@@ -30,13 +30,12 @@ use crate::auth::connect::ConnectRequest;
 use crate::auth::origin::{OriginCheck, OriginPolicy};
 use crate::broker::{Broker, Inbox};
 use crate::channel::{Action, Post, Router, SocketKey};
-use crate::connection::{Bytes, Connection, Entry, State};
+use crate::connection::{Bytes, Connection, Connections, Entry, State};
 use crate::hub::{Hub, StreamKey};
 use crate::limits::Limits;
 use crate::longpoll::TokenKey;
 use crate::service::Service;
 use crate::stats::{Stats, Timings};
-use crate::tables::Slots;
 
 pub use crate::connection::ConnectionId;
 pub use admission::{Admission, Ticket};
@@ -123,7 +122,7 @@ pub struct Endpoint {
     token_key: TokenKey,
     /// Sessions by the address that has opened them.
     session_peers: HashMap<IpAddr, usize>,
-    connections: Slots<Connection>,
+    connections: Connections,
     generation: u32,
     join_serial: u32,
     hub: Hub,
@@ -180,7 +179,7 @@ impl Endpoint {
             shards: broker.shards(),
             token_key: TokenKey::new(seed),
             session_peers: HashMap::new(),
-            connections: Slots::new(),
+            connections: Connections::new(),
             generation: 0,
             join_serial: 0,
             hub: Hub::default(),

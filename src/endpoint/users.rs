@@ -16,13 +16,13 @@ use crate::auth::deny::Denial;
 use crate::auth::token::KeyTag;
 use crate::auth::{Identity, UnixTime};
 use crate::channel::{Channel, JoinKey, PayloadBuf};
-use crate::connection::{Connection, ConnectionId, State};
+use crate::connection::{Connection, ConnectionId, Connections, State};
 use crate::fault::Fault;
 use crate::hub::TopicId;
 use crate::phoenix::{Message, RefBuf};
 use crate::prepared::PreparedBroadcast;
 use crate::socket::Socket;
-use crate::tables::{Hashes, Slots};
+use crate::tables::Hashes;
 
 /// The event with which a client gives a fresh token, on any topic it has joined: `{"access_token": token}`.
 pub(super) const ACCESS_TOKEN: &str = "access_token";
@@ -67,14 +67,14 @@ impl Default for Users {
 }
 
 impl Users {
-    fn insert(&mut self, slot: u32, socket_id: &str, connections: &Slots<Connection>) {
+    fn insert(&mut self, slot: u32, socket_id: &str, connections: &Connections) {
         let hash = self.hasher.hash_one(socket_id);
         let hasher = &self.hasher;
         self.ids.insert_unique(hash, slot, |slot| hasher.hash_one(socket_id_of(connections, slot)));
     }
 
     /// A socket has ended, or is ending.
-    pub(super) fn remove(&mut self, slot: u32, identity: Option<&Identity>, connections: &Slots<Connection>) {
+    pub(super) fn remove(&mut self, slot: u32, identity: Option<&Identity>, connections: &Connections) {
         let Some(identity) = identity else { return };
         self.set_due(slot, NEVER);
         let hasher = &self.hasher;
@@ -123,7 +123,7 @@ impl Users {
     }
 
     /// The sockets with this id.
-    pub(super) fn find(&self, socket_id: &str, connections: &Slots<Connection>) -> Vec<u32> {
+    pub(super) fn find(&self, socket_id: &str, connections: &Connections) -> Vec<u32> {
         if self.ids.is_empty() {
             return Vec::new();
         }
@@ -150,7 +150,7 @@ impl Users {
     }
 }
 
-fn socket_id_of(connections: &Slots<Connection>, slot: u32) -> &str {
+fn socket_id_of(connections: &Connections, slot: u32) -> &str {
     let socket = connections.get(slot as usize).and_then(Connection::socket);
     socket.and_then(|socket| socket.identity.as_deref()).map_or("", Identity::socket_id)
 }

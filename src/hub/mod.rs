@@ -106,7 +106,7 @@ pub(crate) enum Judgement {
 
 #[derive(Default)]
 pub(crate) struct Hub {
-    topics: Slots<Topic>,
+    topics: Slots<Topic, 16>,
     /// The topics by the hashes of their names, which are in the topics: there may be one for each user.
     names: Hashes,
     hasher: RandomState,

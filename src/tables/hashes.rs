@@ -22,6 +22,7 @@ pub(crate) struct Hashes {
 }
 
 impl Hashes {
+    #[cfg(any(debug_assertions, test))]
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -2,11 +2,6 @@
 
 use std::ops::{Index, IndexMut};
 
-/// Places of one part: few enough to be made within microseconds, and so many that the list of parts stays in the
-/// cache: 32 KB of it for a million places.
-const PART: usize = 1 << PART_BITS;
-const PART_BITS: u32 = 8;
-
 /// The end of a list of vacant places.
 const NONE: u32 = u32::MAX;
 
@@ -15,8 +10,11 @@ const NONE: u32 = u32::MAX;
 /// Places lie in parts of a fixed size, which never move: growing copies nothing, and a part that nobody is in any
 /// more is given back. A value gets a place in the lowest part that has one, so that after a peak the upper parts
 /// run empty as clients come and go.
+///
+/// A part has `PART` places, a power of two. The fewer, the more parts nobody is in when a few are left of many;
+/// each part costs 32 bytes more.
 #[derive(Debug)]
-pub(crate) struct Slots<T> {
+pub(crate) struct Slots<T, const PART: usize> {
     parts: Vec<Part<T>>,
     /// One bit for each part that has room.
     roomy: Vec<u64>,
@@ -27,7 +25,7 @@ pub(crate) struct Slots<T> {
 
 #[derive(Debug)]
 struct Part<T> {
-    /// Grows up to [`PART`]; empty, it owns no memory.
+    /// All that have been taken so far; empty, it owns no memory.
     places: Vec<Place<T>>,
     /// The first vacant one of them.
     vacant: u32,
@@ -46,16 +44,16 @@ impl<T> Part<T> {
         Self { places: Vec::new(), vacant: NONE, len: 0 }
     }
 
-    fn has_room(&self) -> bool {
-        (self.len as usize) < PART
-    }
-
     fn next(&self) -> usize {
         if self.vacant == NONE { self.places.len() } else { self.vacant as usize }
     }
 
-    fn insert(&mut self, value: T) -> usize {
+    /// Takes a place of a part that is to have `room` of them.
+    fn insert(&mut self, value: T, room: usize) -> usize {
         let at = self.next();
+        if self.places.capacity() == 0 {
+            self.places.reserve_exact(room);
+        }
         match self.places.get_mut(at) {
             Some(place) => {
                 if let Place::Vacant(next) = std::mem::replace(place, Place::Taken(value)) {
@@ -80,19 +78,21 @@ impl<T> Part<T> {
     }
 }
 
-impl<T> Default for Slots<T> {
+impl<T, const PART: usize> Default for Slots<T, PART> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-fn split(place: usize) -> (usize, usize) {
-    (place >> PART_BITS, place & (PART - 1))
-}
-
-impl<T> Slots<T> {
+impl<T, const PART: usize> Slots<T, PART> {
     pub(crate) const fn new() -> Self {
         Self { parts: Vec::new(), roomy: Vec::new(), first_roomy: 0, len: 0 }
+    }
+
+    /// The part of a place, and where it lies there.
+    const fn split(place: usize) -> (usize, usize) {
+        const { assert!(PART.is_power_of_two(), "places are split by their bits") };
+        (place / PART, place % PART)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -109,7 +109,7 @@ impl<T> Slots<T> {
     }
 
     pub(crate) fn get(&self, place: usize) -> Option<&T> {
-        let (part, at) = split(place);
+        let (part, at) = Self::split(place);
         match self.parts.get(part)?.places.get(at)? {
             Place::Taken(value) => Some(value),
             Place::Vacant(_) => None,
@@ -117,7 +117,7 @@ impl<T> Slots<T> {
     }
 
     pub(crate) fn get_mut(&mut self, place: usize) -> Option<&mut T> {
-        let (part, at) = split(place);
+        let (part, at) = Self::split(place);
         match self.parts.get_mut(part)?.places.get_mut(at)? {
             Place::Taken(value) => Some(value),
             Place::Vacant(_) => None,
@@ -132,7 +132,7 @@ impl<T> Slots<T> {
     /// Where the next value is going to be.
     pub(crate) fn next_place(&self) -> usize {
         let part = self.roomy_part().unwrap_or(self.parts.len());
-        (part << PART_BITS) + self.parts.get(part).map_or(0, Part::next)
+        part * PART + self.parts.get(part).map_or(0, Part::next)
     }
 
     pub(crate) fn insert(&mut self, value: T) -> usize {
@@ -144,14 +144,16 @@ impl<T> Slots<T> {
                 self.roomy.push(0);
             }
         }
-        let at = self.parts[part].insert(value);
+        // A quiet shard needs a few.
+        let room = if part == 0 { 4 } else { PART };
+        let at = self.parts[part].insert(value, room.min(PART));
         self.note_room(part);
         self.len += 1;
-        (part << PART_BITS) + at
+        part * PART + at
     }
 
     pub(crate) fn remove(&mut self, place: usize) -> Option<T> {
-        let (part, at) = split(place);
+        let (part, at) = Self::split(place);
         let value = self.parts.get_mut(part)?.remove(at)?;
         self.len -= 1;
         self.note_room(part);
@@ -173,7 +175,7 @@ impl<T> Slots<T> {
     fn note_room(&mut self, part: usize) {
         let bit = 1 << (part % 64);
         let word = &mut self.roomy[part / 64];
-        *word = if self.parts[part].has_room() { *word | bit } else { *word & !bit };
+        *word = if (self.parts[part].len as usize) < PART { *word | bit } else { *word & !bit };
     }
 
     /// Forgets the parts at the end that nobody is in.
@@ -194,14 +196,14 @@ impl<T> Slots<T> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         self.parts.iter().enumerate().flat_map(|(part, places)| {
             places.places.iter().enumerate().filter_map(move |(at, place)| match place {
-                Place::Taken(value) => Some(((part << PART_BITS) + at, value)),
+                Place::Taken(value) => Some((part * PART + at, value)),
                 Place::Vacant(_) => None,
             })
         })
     }
 }
 
-impl<T> Index<usize> for Slots<T> {
+impl<T, const PART: usize> Index<usize> for Slots<T, PART> {
     type Output = T;
 
     fn index(&self, place: usize) -> &T {
@@ -209,7 +211,7 @@ impl<T> Index<usize> for Slots<T> {
     }
 }
 
-impl<T> IndexMut<usize> for Slots<T> {
+impl<T, const PART: usize> IndexMut<usize> for Slots<T, PART> {
     fn index_mut(&mut self, place: usize) -> &mut T {
         self.get_mut(place).expect("the place is taken")
     }
@@ -223,9 +225,11 @@ mod tests {
 
     use super::*;
 
+    const PART: usize = 64;
+
     #[test]
     fn places_are_filled_from_below() {
-        let mut slots = Slots::new();
+        let mut slots = Slots::<_, PART>::new();
         for value in 0..3 * PART {
             assert_eq!(slots.next_place(), value);
             assert_eq!(slots.insert(value), value);
@@ -239,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_part_that_nobody_is_in_is_given_back_wherever_it_lies() {
-        let mut slots = Slots::new();
+        let mut slots = Slots::<_, PART>::new();
         (0..200 * PART).for_each(|value| drop(slots.insert(value)));
         for place in (PART..2 * PART).chain(3 * PART..200 * PART) {
             assert_eq!(slots.remove(place), Some(place));
@@ -257,7 +261,7 @@ mod tests {
     proptest! {
         #[test]
         fn values_stay_in_their_places(steps in prop::collection::vec((0..3u8, 0..1000usize), 0..3000)) {
-            let mut slots = Slots::new();
+            let mut slots = Slots::<_, PART>::new();
             let mut expected = BTreeMap::new();
             for (number, (kind, at)) in steps.into_iter().enumerate() {
                 // Places are counted in sixteenths of a part, so that several parts fill and empty.
