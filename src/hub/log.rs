@@ -46,6 +46,7 @@ pub(crate) struct Log {
 
 /// Boxed, since nearly all logs are empty: there is one for each topic.
 #[derive(Debug, Default)]
+#[allow(clippy::box_collection)]
 struct Segments(Option<Box<VecDeque<Segment>>>);
 
 impl Deref for Segments {
