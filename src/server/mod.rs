@@ -200,18 +200,26 @@ impl Server {
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
         let mut threads = Vec::with_capacity(shards.len());
         let (farewell, ended) = channel();
+        let (ready, is_ready) = channel();
         for (number, shard) in (0u16..).zip(shards) {
             let (endpoint, broker) = (config.endpoint.clone(), Arc::clone(&broker));
             let thread = std::thread::Builder::new().name(format!("hailer-shard-{number}"));
             let farewell = Farewell(farewell.clone());
             let remotes = Arc::clone(&remotes);
-            let helpers = helpers.clone();
+            let (helpers, ready) = (helpers.clone(), ready.clone());
             threads.push(thread.spawn(move || {
                 let _farewell = farewell;
+                let streams = Streams::of_this_thread(with_ring);
+                // Whoever has started the server waits until all have said so.
+                let _ = ready.send(());
+                drop(ready);
                 let endpoint = Endpoint::new(endpoint, &broker, number, &seed, Instant::now());
-                shard.run(endpoint, number, with_ring, remotes, helpers)
+                shard.run(endpoint, number, streams, remotes, helpers)
             })?);
         }
+        // What a shard needs it has from here on, so its descriptors are those of an idle server.
+        drop(ready);
+        is_ready.iter().for_each(drop);
         info!(%address, shards = threads.len(), "listening");
         let drain_timeout = limits.drain_timeout;
         let handle = ServerHandle { broker, remotes, address, drain_timeout };
@@ -274,7 +282,11 @@ fn may_use_ring(wanted: IoUring) -> io::Result<bool> {
     if wanted == IoUring::Off {
         return Ok(false);
     }
-    match (Streams::default().use_ring(), wanted) {
+    // On a thread of its own: the end of a ring may interrupt a system call of the thread that made it.
+    let probe = std::thread::Builder::new().name("hailer-probe".to_owned());
+    let probed = probe.spawn(|| Streams::default().use_ring())?.join();
+    let probed = probed.unwrap_or_else(|_| Err(io::Error::other("the probe has panicked")));
+    match (probed, wanted) {
         (Ok(()), _) => Ok(true),
         (Err(error), IoUring::On) => {
             Err(io::Error::new(error.kind(), format!("io_uring = \"on\", but it can't be used: {error}")))

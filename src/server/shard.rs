@@ -83,14 +83,10 @@ impl Shard {
         self,
         endpoint: Endpoint,
         number: u16,
-        with_ring: bool,
+        streams: Streams,
         remotes: Arc<[Remote]>,
         helpers: Helpers,
     ) -> io::Result<Stats> {
-        let mut streams = Streams::default();
-        if with_ring && let Err(error) = streams.use_ring() {
-            warn!(%error, shard = number, "io_uring can't be used: broadcasts are sent one by one");
-        }
         let mut running = Running {
             poll: self.poll,
             control: self.control,

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
 use mio::net::TcpStream;
-#[cfg(target_os = "linux")]
 use tracing::warn;
 
 #[cfg(target_os = "linux")]
@@ -38,6 +37,15 @@ pub(super) enum Received {
 }
 
 impl Streams {
+    /// For the calling thread; `with_ring` has its broadcasts sent by io_uring.
+    pub(super) fn of_this_thread(with_ring: bool) -> Self {
+        let mut streams = Self::default();
+        if with_ring && let Err(error) = streams.use_ring() {
+            warn!(%error, "io_uring can't be used: a shard sends its broadcasts one by one");
+        }
+        streams
+    }
+
     /// Has broadcasts sent by io_uring from here on, for the calling thread.
     ///
     /// # Errors
