@@ -1,0 +1,73 @@
+// What is measured: for each case the words of `hailer bench` and the servers that it makes sense for.
+
+const SIZES = [64, 512];
+const SUBSCRIBERS = [1_000, 10_000, 18_000];
+const TOGETHER = [1, 2, 5, 10, 20, 50, 100];
+
+/// A second or so of publishing for each run: processor time is told in nanoseconds, and what disturbs is evened out
+/// by rounds, not by long runs.
+const DELIVERIES = 400_000;
+
+const messages = (clients, quick) => Math.max(10, Math.round(DELIVERIES / clients / (quick ? 4 : 1)));
+
+const single = SIZES.flatMap((bytes) =>
+  SUBSCRIBERS.map((clients) => ({
+    group: "single",
+    name: `${bytes} B to ${clients.toLocaleString("en")}`,
+    clients,
+    words: (quick) => ["fan-out", "--closed", "--bytes", bytes, "--messages", messages(clients, quick)],
+  })),
+);
+
+const burst = TOGETHER.map((together) => ({
+  group: "burst",
+  name: `k = ${together}`,
+  clients: 10_000,
+  words: (quick) => {
+    const bursts = Math.max(4, Math.round(messages(10_000, quick) / Math.sqrt(together)));
+    return ["burst", "--burst", together, "--bytes", 64, "--messages", bursts * together];
+  },
+}));
+
+/// All cases, in the order of the tables.
+export const CASES = [
+  ...single,
+  ...burst,
+  {
+    group: "overload",
+    name: "300/s to 2,000",
+    clients: 2_000,
+    words: (quick) => ["fan-out", "--rate", 300, "--bytes", 64, "--duration", quick ? "4s" : "10s"],
+  },
+  {
+    group: "idle",
+    name: "10,000 idle",
+    clients: 10_000,
+    words: () => ["idle", "--connect-rate", 5_000, "--duration", "2s"],
+  },
+  {
+    group: "heartbeats",
+    name: "15,000 idle, a heartbeat each in 30 s",
+    clients: 15_000,
+    // A plain WebSocket has no heartbeats.
+    protocol: "phoenix",
+    words: (quick) => ["idle", "--duration", quick ? "35s" : "65s"],
+  },
+  {
+    group: "churn",
+    name: "500/s come and go beside 1,000",
+    clients: 1_000,
+    words: (quick) => ["churn", "--rate", 500, "--duration", quick ? "3s" : "10s"],
+  },
+  {
+    group: "slow",
+    name: "20 of 200 stop reading, 500 × 16 KiB",
+    clients: 200,
+    words: () => ["slow-readers", "--slow", 20, "--closed", "--bytes", 16_384, "--messages", 500],
+  },
+];
+
+export const GROUPS = [...new Set(CASES.map((one) => one.group))];
+
+/// Whether the server speaks what the case is about.
+export const suits = (one, server) => !one.protocol || one.protocol === server.protocol;

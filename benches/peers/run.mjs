@@ -1,0 +1,229 @@
+#!/usr/bin/env node
+// Runs the servers in turn, each alone on one core with the load tool on another, and tells the medians.
+
+import { spawn } from "node:child_process";
+import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+
+import { CASES, GROUPS, suits } from "./cases.mjs";
+import { HERE, SERVERS, addHailer, hailer, prepare } from "./servers.mjs";
+import { tables } from "./tables.mjs";
+
+const USAGE = `usage: run.mjs [options]
+
+  --servers LIST       of ${Object.keys(SERVERS).join(", ")}
+  --cases LIST         of ${GROUPS.join(", ")}
+  --only TEXT          of these cases, those with TEXT in their names
+  --rounds N           how often each case is run with each server (15)
+  --quick              shorter runs
+  --also NAME=PATH     another build of hailer as a further server; repeatable
+  --server-core N      the core of the server (0)
+  --tool-core N        the core of the load tool (1)
+  --out FOLDER         where the results go (results/ and the time)
+  --table FOLDER       runs nothing, and makes the tables of earlier results
+
+HAILER_BIN is the program that is measured and measures; without it, it is built. BENCH_BIN is another one that
+measures. UWS_DIR is a checkout of uWebSockets.`;
+
+const OPTIONS = {
+  servers: { type: "string" },
+  cases: { type: "string" },
+  only: { type: "string", default: "" },
+  rounds: { type: "string", default: "15" },
+  quick: { type: "boolean", default: false },
+  also: { type: "string", multiple: true, default: [] },
+  "server-core": { type: "string", default: "0" },
+  "tool-core": { type: "string", default: "1" },
+  out: { type: "string" },
+  table: { type: "string" },
+  help: { type: "boolean", short: "h", default: false },
+};
+
+/// A run of the tool that takes longer has failed.
+const RUN_MAX_MS = 300_000;
+const START_MAX_MS = 10_000;
+const END_MAX_MS = 10_000;
+/// Descriptors beside those of the clients.
+const DESCRIPTORS_SPARE = 200;
+
+const say = (text) => process.stderr.write(`${text}\n`);
+
+function fail(text) {
+  say(`run.mjs: ${text}`);
+  process.exit(2);
+}
+
+/// What was started and has not ended.
+const children = new Set();
+
+function start(command, options) {
+  const child = spawn(command[0], command.slice(1), options);
+  children.add(child);
+  child.ended = new Promise((resolve) => {
+    child.once("error", (error) => resolve(error.message));
+    child.once("exit", (code, signal) => resolve(signal ?? code));
+  }).finally(() => children.delete(child));
+  return child;
+}
+
+async function stop(child) {
+  child.kill("SIGTERM");
+  const timer = setTimeout(() => child.kill("SIGKILL"), END_MAX_MS);
+  await child.ended;
+  clearTimeout(timer);
+}
+
+for (const signal of ["SIGINT", "SIGTERM"]) {
+  process.once(signal, () => {
+    for (const child of children) child.kill("SIGTERM");
+    process.exit(130);
+  });
+}
+
+/// A port that nobody listens on.
+function freePort() {
+  return new Promise((resolve, reject) => {
+    const server = createServer().once("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+function answers(port) {
+  return new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1");
+    const end = (does) => (socket.destroy(), resolve(does));
+    socket.once("connect", () => end(true)).once("error", () => end(false));
+  });
+}
+
+/// A server of its own for one run, on its core.
+async function startServer(name, core, folder) {
+  const server = SERVERS[name];
+  const port = await freePort();
+  mkdirSync(folder, { recursive: true });
+  const log = openSync(join(folder, "log"), "a");
+  const command = ["taskset", "-c", core, ...server.command(`${port}`, folder)];
+  const child = start(command, { stdio: ["ignore", log, log], env: { ...process.env, ...server.env } });
+  closeSync(log);
+  const deadline = Date.now() + START_MAX_MS;
+  while (!(await answers(port))) {
+    const over = Date.now() > deadline || !children.has(child);
+    if (over) {
+      await stop(child);
+      throw new Error(`${name} does not start: see ${join(folder, "log")}`);
+    }
+    await sleep(20);
+  }
+  return { child, port, pid: server.pid ? server.pid(child.pid) : child.pid };
+}
+
+/// Runs one case with one server. What the tool has found out is written, whatever it was; the answer is a sentence
+/// if something was wrong.
+async function measure(one, name, round, settings) {
+  const folder = join(settings.out, "servers", name);
+  const { child, port, pid } = await startServer(name, settings["server-core"], folder);
+  const isPlain = SERVERS[name].protocol === "plain";
+  const json = join(folder, "outcome.json");
+  const labels = { server: name, case: one.name, group: one.group, round };
+  const words = [
+    ...one.words(settings.quick),
+    `ws://127.0.0.1:${port}${isPlain ? "/" : "/socket/websocket"}`,
+    ...(isPlain ? ["--plain"] : []),
+    ...["--clients", one.clients, "--pid", pid, "--quiet", "--json", json],
+    ...Object.entries(labels).flatMap(([key, value]) => ["--label", `${key}=${value}`]),
+  ];
+  const tool = process.env.BENCH_BIN ?? hailer();
+  const log = openSync(join(folder, "tool"), "w");
+  const command = ["taskset", "-c", settings["tool-core"], tool, "bench", ...words.map(String)];
+  rmSync(json, { force: true });
+  const bench = start(command, { stdio: ["ignore", log, log] });
+  closeSync(log);
+  const timer = setTimeout(() => bench.kill("SIGKILL"), RUN_MAX_MS);
+  const code = await bench.ended;
+  clearTimeout(timer);
+  await stop(child);
+  const stem = `${one.name}, ${name}, ${round}`.replaceAll(/[^\w.]+/g, "-");
+  try {
+    renameSync(json, join(settings.out, `${stem}.json`));
+  } catch {
+    // Without an outcome the code says that something was wrong.
+  }
+  if (code === 0) return undefined;
+  const last = readFileSync(join(folder, "tool"), "utf8").trim().split("\n").slice(-3).join(" / ");
+  return `${one.name}, ${name}, round ${round}: ${code}: ${last}`;
+}
+
+/// The descriptors that a process may have.
+function descriptorsMax() {
+  return Number(/^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))[1]);
+}
+
+function chosen(list, all, what) {
+  const names = list?.split(",") ?? all;
+  const unknown = names.find((name) => !all.includes(name));
+  if (unknown !== undefined) fail(`there is no ${what} ${unknown}: ${all.join(", ")}`);
+  return names;
+}
+
+function read() {
+  try {
+    return parseArgs({ options: OPTIONS }).values;
+  } catch (error) {
+    return fail(`${error.message}\n\n${USAGE}`);
+  }
+}
+
+async function runAll(names, cases, settings) {
+  const wrong = [];
+  const rounds = Number(settings.rounds);
+  for (let round = 1; round <= rounds; round += 1) {
+    for (const one of cases) {
+      // Whoever comes first after another case, or last, is another one in each round.
+      const turned = names.map((_, at) => names[(at + round) % names.length]);
+      for (const name of turned.filter((name) => suits(one, SERVERS[name]))) {
+        say(`round ${round} of ${rounds}: ${one.name}: ${name}`);
+        const sentence = await measure(one, name, round, settings).catch((error) => error.message);
+        if (sentence) wrong.push(sentence);
+        if (sentence) say(sentence);
+      }
+    }
+  }
+  return wrong;
+}
+
+const settings = read();
+if (settings.help) {
+  process.stdout.write(`${USAGE}\n`);
+  process.exit(0);
+}
+if (settings.table) {
+  process.stdout.write(tables(settings.table));
+  process.exit(0);
+}
+for (const also of settings.also) {
+  const [name, path] = also.split("=");
+  if (!path) fail(`--also ${also} is no NAME=PATH`);
+  addHailer(name, path);
+}
+if (!(Number(settings.rounds) >= 1)) fail("--rounds is a number from 1");
+const groups = chosen(settings.cases, GROUPS, "case");
+const wanted = CASES.filter((one) => groups.includes(one.group) && one.name.includes(settings.only));
+const room = descriptorsMax() - DESCRIPTORS_SPARE;
+const cases = wanted.filter((one) => one.clients <= room);
+if (cases.length < wanted.length) say(`cases of more than ${room} clients are left out: see ulimit -n`);
+if (cases.length === 0) fail("no case is left");
+const names = prepare(chosen(settings.servers, Object.keys(SERVERS), "server"), say);
+settings.out ??= join(HERE, "results", new Date().toISOString().slice(0, 19).replaceAll(":", "-"));
+mkdirSync(settings.out, { recursive: true });
+const wrong = await runAll(names, cases, settings);
+const text = tables(settings.out);
+writeFileSync(join(settings.out, "tables.md"), text);
+process.stdout.write(text);
+if (wrong.length > 0) say(`\nWhat went wrong:\n${wrong.join("\n")}`);
+process.exitCode = wrong.length > 0 ? 1 : 0;
