@@ -2,7 +2,7 @@
 // Runs the servers in turn, each alone on one core with the load tool on another, and tells the medians.
 
 import { spawn } from "node:child_process";
-import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -123,6 +123,20 @@ async function startServer(name, core, folder) {
   return { child, port, pid: server.pid ? server.pid(child.pid) : child.pid };
 }
 
+/// Puts an outcome among the results, with what it is one of in its settings; false if there is none.
+function keep(json, labels, out) {
+  let outcome;
+  try {
+    outcome = JSON.parse(readFileSync(json, "utf8"));
+  } catch {
+    return false;
+  }
+  Object.assign(outcome.settings, labels);
+  const stem = `${labels.case}, ${labels.server}, ${labels.round}`.replaceAll(/[^\w.]+/g, "-");
+  writeFileSync(join(out, `${stem}.json`), JSON.stringify(outcome));
+  return true;
+}
+
 /// Runs one case with one server. What the tool has found out is written, whatever it was; the answer is a sentence
 /// if something was wrong.
 async function measure(one, name, round, settings) {
@@ -130,13 +144,11 @@ async function measure(one, name, round, settings) {
   const { child, port, pid } = await startServer(name, settings["server-core"], folder);
   const isPlain = SERVERS[name].protocol === "plain";
   const json = join(folder, "outcome.json");
-  const labels = { server: name, case: one.name, group: one.group, round };
   const words = [
     ...one.words(settings.quick),
     `ws://127.0.0.1:${port}${isPlain ? "/" : "/socket/websocket"}`,
     ...(isPlain ? ["--plain"] : []),
-    ...["--clients", one.clients, "--pid", pid, "--quiet", "--json", json],
-    ...Object.entries(labels).flatMap(([key, value]) => ["--label", `${key}=${value}`]),
+    ...["--clients", one.clients, "--pid", pid, "--json", json],
   ];
   const tool = process.env.BENCH_BIN ?? hailer();
   const log = openSync(join(folder, "tool"), "w");
@@ -148,15 +160,11 @@ async function measure(one, name, round, settings) {
   const code = await bench.ended;
   clearTimeout(timer);
   await stop(child);
-  const stem = `${one.name}, ${name}, ${round}`.replaceAll(/[^\w.]+/g, "-");
-  try {
-    renameSync(json, join(settings.out, `${stem}.json`));
-  } catch {
-    // Without an outcome the code says that something was wrong.
-  }
-  if (code === 0) return undefined;
+  const labels = { server: name, case: one.name, group: one.group, round: `${round}` };
+  const isTold = keep(json, labels, settings.out);
+  if (code === 0 && isTold) return undefined;
   const last = readFileSync(join(folder, "tool"), "utf8").trim().split("\n").slice(-3).join(" / ");
-  return `${one.name}, ${name}, round ${round}: ${code}: ${last}`;
+  return `${one.name}, ${name}, round ${round}: ${isTold ? "" : "no outcome, "}exit ${code}: ${last}`;
 }
 
 /// The descriptors that a process may have.

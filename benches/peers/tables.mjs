@@ -123,7 +123,7 @@ function table(outcomes, figure) {
   });
   const lines = [["server", ...cases], cases.map(() => "---").concat("---"), ...rows];
   const body = lines.map((line) => `| ${line.join(" | ")} |`).join("\n");
-  return `### ${figure.title}\n\nMedians of ${rounds} rounds${ratio}.\n\n${body}\n`;
+  return `### ${figure.title}\n\n${rounds === 1 ? "One round" : `Medians of ${rounds} rounds`}${ratio}.\n\n${body}\n`;
 }
 
 /// The tables of the outcomes in a folder. `!n` stands where n runs lost, doubled or swapped messages or had errors.
