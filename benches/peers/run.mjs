@@ -112,15 +112,17 @@ async function startServer(name, core, folder) {
   const child = start(command, { stdio: ["ignore", log, log], env: { ...process.env, ...server.env } });
   closeSync(log);
   const deadline = Date.now() + START_MAX_MS;
-  while (!(await answers(port))) {
-    const over = Date.now() > deadline || !children.has(child);
-    if (over) {
+  let pid;
+  while (!pid) {
+    if (Date.now() > deadline || !children.has(child)) {
       await stop(child);
       throw new Error(`${name} does not start: see ${join(folder, "log")}`);
     }
     await sleep(20);
+    // The process that serves may come later than the listener.
+    if (await answers(port)) pid = server.pid ? server.pid(child.pid) : child.pid;
   }
-  return { child, port, pid: server.pid ? server.pid(child.pid) : child.pid };
+  return { child, port, pid };
 }
 
 /// Puts an outcome among the results, with what it is one of in its settings; false if there is none.

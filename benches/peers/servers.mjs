@@ -98,11 +98,10 @@ function nchan(port, folder) {
   return [join(root, "usr/sbin/nginx"), "-e", join(folder, "error.log"), "-c", conf];
 }
 
-/// The worker, which nginx's first process starts.
+/// The worker, which nginx's first process starts; nothing until it has.
 function worker(pid) {
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean);
-  if (children.length !== 1) throw new Error(`nginx has ${children.length} workers`);
-  return Number(children[0]);
+  const [child] = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").filter(Boolean);
+  return child && Number(child);
 }
 
 /// `program` is a function that gives the path, asked for when the server starts.
@@ -132,7 +131,7 @@ function floor(...flags) {
 const plain = (prepare, command) => ({ protocol: "plain", prepare, command });
 
 /// By name: `protocol` that it speaks, `prepare` what it needs, `command` that serves at a port (and may keep files in
-/// a folder), `pid` of the process that serves where that is another one.
+/// a folder), `pid` of the process that serves where that is another one, as soon as it is there.
 export const SERVERS = {
   hailer: hailerServer(hailer, "off"),
   "hailer-uring": hailerServer(hailer, "on"),

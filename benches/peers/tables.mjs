@@ -116,7 +116,7 @@ function table(outcomes, figure) {
   const known = new Set([...Object.keys(SERVERS), ...mine.map((run) => run.settings.server)]);
   const servers = [...known].filter((name) => mine.some((run) => run.settings.server === name));
   const rounds = new Set(mine.map((run) => run.settings.round)).size;
-  const ratio = figure.base ? `; in brackets × ${figure.base} in the same round` : "";
+  const ratio = servers.includes(figure.base) ? `; in brackets × ${figure.base} in the same round` : "";
   const rows = servers.map((server) => {
     const cells = cases.map((name) => cell(mine.filter((run) => run.settings.case === name), server, figure));
     return [server, ...cells];
