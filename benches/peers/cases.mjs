@@ -57,13 +57,13 @@ export const CASES = [
     group: "churn",
     name: "500/s come and go beside 1,000",
     clients: 1_000,
-    words: (quick) => ["churn", "--rate", 500, "--duration", quick ? "3s" : "10s"],
+    words: (quick) => ["churn", "--churn-rate", 500, "--duration", quick ? "3s" : "10s"],
   },
   {
     group: "slow",
     name: "20 of 200 stop reading, 500 × 16 KiB",
     clients: 200,
-    words: () => ["slow-readers", "--slow", 20, "--closed", "--bytes", 16_384, "--messages", 500],
+    words: () => ["slow-readers", "--slow-percent", 10, "--bytes", 16_384, "--messages", 500],
   },
 ];
 

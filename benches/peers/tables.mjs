@@ -69,8 +69,8 @@ const FIGURES = [
   },
   {
     group: "slow",
-    title: "Slow readers: resident memory of the server afterwards, MB",
-    of: (outcome) => outcome.server && outcome.server.measured.rss_bytes / 1e6,
+    title: "Slow readers: growth of the server's resident memory for each, KB",
+    of: (outcome) => outcome.slow?.rss_growth_per_reader / 1000,
   },
 ];
 
