@@ -34,6 +34,9 @@ pub struct Outcome {
     pub heartbeats: Option<Latency>,
     /// Clients that went and came back: churn, reconnect herd.
     pub returns: Option<Returns>,
+    /// Clients that stopped reading.
+    #[serde(default)]
+    pub slow: Option<SlowReaders>,
     /// The load generator itself, all its processes, while it measured.
     pub generator: ProcessFigures,
     /// Number of processes that it consisted of; each has one thread that matters.
@@ -108,6 +111,21 @@ pub struct Returns {
     pub back: u64,
     /// From going to being back.
     pub latency: Option<Latency>,
+}
+
+/// Clients that stopped reading while messages were published, and read again when all were.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SlowReaders {
+    /// How many there were.
+    pub readers: u64,
+    /// Those that got every message after all.
+    pub caught_up: u64,
+    /// Those that are still connected and have missed some.
+    pub behind: u64,
+    /// Those that the server has closed, by the close code; `none` without one.
+    pub closed: BTreeMap<String, u64>,
+    /// What the server's resident memory has grown by while they did not read, for each of them, in bytes.
+    pub rss_growth_per_reader: Option<f64>,
 }
 
 /// Times in microseconds.

@@ -48,6 +48,7 @@ fn outcome() -> Outcome {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into(),
+        slow: None,
         started_unix: 1_700_000_000,
         seconds: 20.0,
         measured_seconds: 14.0,
