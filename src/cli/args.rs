@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::api_key::ApiKeyCommand;
+use super::bench::BenchCommand;
 use super::connections::Connections;
 use super::deny::Deny;
 use super::disconnect::Disconnect;
@@ -80,6 +81,8 @@ pub(super) enum Command {
     Topics(Topics),
     /// Shows what a running server does, each second
     Top(Top),
+    /// Measures a server: clients by the thousand, every message checked
+    Bench(Box<BenchCommand>),
     /// Makes a key of the API
     ApiKey(ApiKeyCommand),
     /// Lists every limit with its default

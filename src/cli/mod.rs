@@ -80,6 +80,7 @@ pub fn run() -> ExitCode {
         Some(Command::Connections(connections)) => connections::run(&connections),
         Some(Command::Topics(topics)) => topics::run(&topics),
         Some(Command::Top(top)) => top::run(&top),
+        Some(Command::Bench(bench)) => bench::run(&bench),
         Some(Command::ApiKey(command)) => api_key::run(command),
         Some(Command::Version) => {
             print(&format!("hailer {}\n", env!("CARGO_PKG_VERSION"))).map_err(Failure::from)
