@@ -7,6 +7,8 @@
 mod accounts;
 #[cfg(feature = "api")]
 mod admin;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod bench;
 mod board;
 mod corpus;
 #[cfg(all(feature = "cli", target_os = "linux"))]
