@@ -8,6 +8,9 @@ const TOGETHER = [1, 2, 5, 10, 20, 50, 100];
 /// by rounds, not by long runs.
 const DELIVERIES = 400_000;
 
+/// Clients in a second where their coming is not what is measured.
+const CONNECT_RATE = 10_000;
+
 const messages = (clients, quick) => Math.max(10, Math.round(DELIVERIES / clients / (quick ? 4 : 1)));
 
 const single = SIZES.flatMap((bytes) =>
@@ -15,7 +18,9 @@ const single = SIZES.flatMap((bytes) =>
     group: "single",
     name: `${bytes} B to ${clients.toLocaleString("en")}`,
     clients,
-    words: (quick) => ["fan-out", "--closed", "--bytes", bytes, "--messages", messages(clients, quick)],
+    words: (quick) => [
+      "fan-out", "--closed", "--connect-rate", CONNECT_RATE, "--bytes", bytes, "--messages", messages(clients, quick),
+    ],
   })),
 );
 
@@ -25,7 +30,7 @@ const burst = TOGETHER.map((together) => ({
   clients: 10_000,
   words: (quick) => {
     const bursts = Math.max(4, Math.round(messages(10_000, quick) / Math.sqrt(together)));
-    return ["burst", "--burst", together, "--bytes", 64, "--messages", bursts * together];
+    return ["burst", "--connect-rate", CONNECT_RATE, "--burst", together, "--bytes", 64, "--messages", bursts * together];
   },
 }));
 
@@ -37,7 +42,7 @@ export const CASES = [
     group: "overload",
     name: "300/s to 2,000",
     clients: 2_000,
-    words: (quick) => ["fan-out", "--rate", 300, "--bytes", 64, "--duration", quick ? "4s" : "10s"],
+    words: (quick) => ["fan-out", "--connect-rate", CONNECT_RATE, "--rate", 300, "--bytes", 64, "--duration", quick ? "4s" : "10s"],
   },
   {
     group: "idle",
