@@ -6,7 +6,7 @@ use super::super::outcome::{Outcome, PERCENTILES, Sample};
 use super::chart::{Axis, Chart, Line, Scale};
 use super::text::{server_lines, tool};
 use super::units::{NONE, bytes, count, micros, percent, percentile, three, whole_micros};
-use super::verdict::{cells, faults, latencies, name, order, warnings};
+use super::verdict::{cells, faults, latencies, name, order, slow, warnings};
 
 /// The look of all pages of the load tool.
 const STYLE: &str = include_str!("style.css");
@@ -309,6 +309,9 @@ fn details(outcome: &Outcome) -> Markup {
                     }
                     @if let Some(returns) = &outcome.returns {
                         tr { th scope="row" { "returned" } td { (count(returns.back)) " of " (count(returns.gone)) } }
+                    }
+                    @if let Some(stopped) = &outcome.slow {
+                        tr { th scope="row" { "stopped reading" } td { (slow(stopped)) } }
                     }
                     @if let Some(server) = &outcome.server {
                         @for (name, value) in server_lines(server) { tr { th scope="row" { (name) } td { (value) } } }

@@ -2,6 +2,7 @@
 
 use super::super::outcome::{
     Connecting, Deliveries, Latency, Outcome, ProcessFigures, Publishing, Returns, Sample, ServerFigures,
+    SlowReaders,
 };
 use super::comparison::{Comparison, Figure, Spread};
 use super::{html, html_of, text};
@@ -363,4 +364,19 @@ fn rounds_are_counted_where_they_have_no_label() {
     assert_eq!((cell.figure.median, cell.figure.count, cell.ratio), (7.0, 2, None));
     let nobody = Comparison::of(&runs, Some("bun")).map(|_| ()).expect_err("none is of it");
     assert_eq!(nobody, "no run is of \"bun\": there are ws://127.0.0.1:4000/socket/websocket");
+}
+
+#[test]
+fn those_that_stop_reading_are_told() {
+    let mut outcome = outcome();
+    outcome.slow = Some(SlowReaders {
+        readers: 20,
+        caught_up: 1,
+        behind: 2,
+        closed: [("4008".to_owned(), 16), ("none".to_owned(), 1)].into(),
+        rss_growth_per_reader: Some(70.0 * 1024.0),
+    });
+    let told = "20: 1 caught up, 2 behind, 16 closed (4008), 1 closed (none); the server grew by ";
+    assert!(text(&outcome).contains(told), "{}", text(&outcome));
+    assert!(html(&outcome).contains(told));
 }

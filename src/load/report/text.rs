@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::super::outcome::{Outcome, PERCENTILES, ServerFigures};
 use super::units::{NONE, bytes, count, micros, percent, percentile, three, whole_micros};
-use super::verdict::{cells, faults, latencies, order, tool_share, warnings};
+use super::verdict::{cells, faults, latencies, order, slow, tool_share, warnings};
 
 /// Width of the names at the beginning of the lines.
 const NAMES: usize = 16;
@@ -89,6 +89,9 @@ fn lines(outcome: &Outcome) -> Vec<(&'static str, String)> {
     }
     if let Some(returns) = &outcome.returns {
         lines.push(("returned", format!("{} of {}", count(returns.back), count(returns.gone))));
+    }
+    if let Some(stopped) = &outcome.slow {
+        lines.push(("stopped reading", slow(stopped)));
     }
     lines
 }

@@ -1,7 +1,7 @@
 //! Whether a run was good, and whether its figures can be believed.
 
-use super::super::outcome::{Deliveries, Latency, Outcome, PERCENTILES};
-use super::units::{NONE, count, percent, whole_micros};
+use super::super::outcome::{Deliveries, Latency, Outcome, PERCENTILES, SlowReaders};
+use super::units::{NONE, bytes, count, percent, whole_micros};
 
 /// Share of its time from which on the load tool is the bottleneck rather than the server.
 const TOOL_SHARE_MAX: f64 = 0.9;
@@ -75,6 +75,16 @@ pub(super) fn order(deliveries: &Deliveries) -> String {
         none_or(deliveries.doubled),
         none_or(deliveries.out_of_order)
     )
+}
+
+/// What became of those that stopped reading.
+pub(super) fn slow(slow: &SlowReaders) -> String {
+    let mut parts =
+        vec![format!("{} caught up", count(slow.caught_up)), format!("{} behind", count(slow.behind))];
+    parts.extend(slow.closed.iter().map(|(code, number)| format!("{} closed ({code})", count(*number))));
+    let growth =
+        slow.rss_growth_per_reader.map(|growth| format!("; the server grew by {} for each", bytes(growth)));
+    format!("{}: {}{}", count(slow.readers), parts.join(", "), growth.unwrap_or_default())
 }
 
 /// The latencies that a run has, by name.
