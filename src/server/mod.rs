@@ -12,6 +12,7 @@ mod connect;
 pub mod denials;
 #[cfg(all(feature = "api", feature = "accounts"))]
 pub mod desk;
+mod heap;
 #[cfg(feature = "api")]
 pub mod inspect;
 pub mod keys;

@@ -14,6 +14,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use tracing::{error, info, warn};
 
 use super::connect::{Reception, Verdicts, unix_time};
+use super::heap::{self, Crowd};
 use super::service::{Office, Replies};
 use super::streams::{Received, Streams};
 use super::{Control, Controls, Remote};
@@ -105,6 +106,7 @@ impl Shard {
             readable: VecDeque::new(),
             acceptable: false,
             accept_paused_until: None,
+            crowd: Crowd::default(),
             accept_pause_logged: false,
             drain_deadline: None,
         };
@@ -148,6 +150,7 @@ struct Running {
     /// The listener's edge has come, and it has not yet said `WouldBlock`.
     acceptable: bool,
     accept_paused_until: Option<Instant>,
+    crowd: Crowd,
     accept_pause_logged: bool,
     drain_deadline: Option<Instant>,
 }
@@ -408,6 +411,10 @@ impl Running {
         }
         if self.endpoint.is_drained() {
             self.streams.clear();
+        }
+        if self.crowd.has_left(self.streams.open()) {
+            self.streams.shrink();
+            heap::trim();
         }
     }
 }

@@ -21,6 +21,8 @@ use crate::endpoint::{OFFERS_MAX, Offer};
 #[derive(Default)]
 pub(super) struct Streams {
     sockets: Vec<Option<TcpStream>>,
+    /// Sockets that are there.
+    open: usize,
     /// Sends many with one system call, where that is wanted and can be had.
     #[cfg(target_os = "linux")]
     ring: Option<Ring>,
@@ -66,24 +68,37 @@ impl Streams {
         if id.slot() >= self.sockets.len() {
             self.sockets.resize_with(id.slot() + 1, || None);
         }
-        self.sockets[id.slot()] = Some(stream);
+        self.open += usize::from(self.sockets[id.slot()].replace(stream).is_none());
     }
 
     /// Takes the socket out, to be given to another shard.
     pub(super) fn take(&mut self, id: ConnectionId) -> Option<TcpStream> {
-        self.sockets.get_mut(id.slot())?.take()
+        let taken = self.sockets.get_mut(id.slot())?.take();
+        self.open -= usize::from(taken.is_some());
+        taken
     }
 
     /// Closes the socket.
     pub(super) fn remove(&mut self, id: ConnectionId) {
-        if let Some(place) = self.sockets.get_mut(id.slot()) {
-            *place = None;
-        }
+        drop(self.take(id));
+    }
+
+    /// How many sockets there are.
+    pub(super) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Gives the memory back of places behind the last socket.
+    pub(super) fn shrink(&mut self) {
+        let used = self.sockets.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        self.sockets.truncate(used);
+        self.sockets.shrink_to_fit();
     }
 
     /// Gives the memory back when all sockets are closed.
     pub(super) fn clear(&mut self) {
         self.sockets = Vec::new();
+        self.open = 0;
     }
 
     /// Where the connection comes from, if the system still knows.

@@ -16,7 +16,7 @@ const MESSAGES: usize = 100;
 /// One of so many clients stops reading during the burst.
 const SLOW_EACH: usize = 100;
 /// Memory of the server for each idle joined WebSocket, the kernel's not counted.
-const IDLE_BYTES_MAX: u64 = 448;
+const IDLE_BYTES_MAX: u64 = 320;
 /// How often all clients come and go. The allocator needs some turns until it has found its places; what
 /// grows after `SETTLED` of them is lost. A leak of 20 bytes for each client shows.
 const CYCLES: usize = 7;
