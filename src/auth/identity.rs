@@ -62,9 +62,18 @@ struct Ends {
 }
 
 impl Ends {
+    /// How many bytes the numbers take.
+    fn len(self) -> usize {
+        self.numbers().map(|number| number.max(1).ilog2() as usize / 7 + 1).iter().sum()
+    }
+
+    fn numbers(self) -> [usize; 4] {
+        [self.socket_id, self.user_begins, self.user, self.claims]
+    }
+
     /// Puts the numbers in front of what `out` is to hold.
     fn write(self, out: &mut Vec<u8>) {
-        for mut number in [self.socket_id, self.user_begins, self.user, self.claims] {
+        for mut number in self.numbers() {
             // Seven bits a byte: nearly all of them take one or two.
             while number >= 0x80 {
                 out.push((number & 0x7f) as u8 | 0x80);
@@ -111,7 +120,8 @@ impl Identity {
             user: user_end,
             claims: user_end + claims_len,
         };
-        let mut block = Vec::with_capacity(16 + user_end + packed.len());
+        // Exactly as much as it needs: one that shrinks leaves a hole behind, for each connected user.
+        let mut block = Vec::with_capacity(ends.len() + user_end + packed.len());
         ends.write(&mut block);
         block.extend_from_slice(socket_id.as_bytes());
         block.extend_from_slice(apart.as_bytes());

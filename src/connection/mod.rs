@@ -317,7 +317,7 @@ mod tests {
         let parts = [
             ("a connection's place", size_of::<Option<Connection>>(), 32),
             ("its WebSocket and socket", size_of::<WebSocket>(), 56),
-            ("a joined channel", size_of::<Join>(), 48),
+            ("a joined channel", size_of::<Join>(), 40),
             ("a subscription", size_of::<Subscriber>(), 16),
             ("the user, without the text", size_of::<Identity>(), 40),
             ("a topic with one stream and one subscriber", size_of::<Option<Topic>>(), 104),
