@@ -11,7 +11,7 @@ use std::time::Instant;
 use tracing::debug;
 
 /// Fewer connections than this at their peak are no crowd.
-const CROWD_MIN: usize = 4096;
+const CROWD_MIN: usize = 512;
 
 /// How many connections there have been at once, since memory was last given back.
 #[derive(Debug, Default)]
@@ -51,10 +51,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crowd_has_left_once() {
+    fn a_crowd_leaves_by_quarters() {
         let mut crowd = Crowd::default();
-        let open = [0, CROWD_MIN - 1, 0, CROWD_MIN, CROWD_MIN / 4 + 1, CROWD_MIN / 4, 10, 0];
+        let most = 4 * CROWD_MIN;
+        let open = [0, CROWD_MIN - 1, 0, most, most / 4 + 1, most / 4, most / 4 - 1, most / 16, 10, 0];
         let left = open.map(|open| crowd.has_left(open));
-        assert_eq!(left, [false, false, false, false, false, true, false, false]);
+        assert_eq!(left, [false, false, false, false, false, true, false, true, false, false]);
     }
 }
