@@ -2,11 +2,11 @@
 
 /// Resident memory of the server for a WebSocket that has joined one topic (`tests/it/load.rs`,
 /// `tests/it/load_processes.rs`).
-pub(super) const OPEN_USER_BYTES: u64 = 218;
+pub(super) const OPEN_USER_BYTES: u64 = 184;
 
 /// The same for a user with a token of Guardian's eight claims who has joined its own topic as well
 /// (`tests/it/load_users/idle.rs`).
-pub(super) const TOKEN_USER_BYTES: u64 = 936;
+pub(super) const TOKEN_USER_BYTES: u64 = 640;
 
 /// The kernel's objects for the server's end of an idle connection, with what the pages of its slabs leave unused: the
 /// socket (2,368), its inode (832), the file (192), its directory entry (192), its place in the event queue (128 and
