@@ -264,7 +264,7 @@ fn advice_is_exact() {
     check(What::Heartbeats, 1_000_001, &machine, &plan, "3 processors, a shard on each");
     let ports = "and 16 addresses at it, or as many ports of the server";
     check(What::ProxyPorts, 1_000_000, &machine, &plan, ports);
-    let memory = "4,678 MiB of memory for 1,000,000 clients, or further machines";
+    let memory = "4,642 MiB of memory for 1,000,000 clients, or further machines";
     check(What::Memory, 1_000_000, &machine, &plan, memory);
     check(What::CommitLimit, 1, &machine, &plan, "sysctl -w vm.overcommit_memory=0");
     // A tenth and 64 MiB are left; the rest is shared by 100,000, and Linux doubles what is set.
