@@ -1,9 +1,11 @@
 //! What a WebSocket client writes and reads: frames, and the request that opens them.
 //!
 //! A load tool's side of the protocol is smaller than a server's: a server's frames are unmasked, and nothing of them
-//! is copied. What a client writes is masked with one fixed key, which costs the server as much as any other.
+//! is copied.
 
 use std::fmt::{self, Write as _};
+
+use crate::ws;
 
 /// The opcode of a text frame.
 pub const TEXT: u8 = 0x1;
@@ -18,8 +20,6 @@ pub const PONG: u8 = 0xa;
 
 /// The longest frame that is read: more than any server sends to a client that it doesn't want to lose.
 const FRAME_BYTES_MAX: u64 = 64 * 1024 * 1024;
-
-const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// The key of every request. What the server makes of it is the same each time.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -92,22 +92,8 @@ pub fn read_frame(bytes: &[u8]) -> Result<Option<Frame<'_>>, WireError> {
 }
 
 /// Appends a client's frame, a whole message.
-#[allow(clippy::cast_possible_truncation)]
 pub fn write_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
-    out.push(0x80 | opcode);
-    match payload.len() {
-        len @ 0..=125 => out.push(0x80 | len as u8),
-        len @ 126..=0xffff => {
-            out.push(0x80 | 126);
-            out.extend_from_slice(&(len as u16).to_be_bytes());
-        }
-        len => {
-            out.push(0x80 | 127);
-            out.extend_from_slice(&(len as u64).to_be_bytes());
-        }
-    }
-    out.extend_from_slice(&MASK);
-    out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    ws::write_masked(out, opcode, true, payload);
 }
 
 /// Appends the request that asks for a WebSocket, as a browser's but for what is not needed.

@@ -43,11 +43,12 @@ use crate::phoenix::{Serializer, events};
 use crate::service::Service;
 use crate::stats::Stats;
 
+pub use crate::ws::write_masked;
 use calls::HeldCall;
 use longpoll::LongPoll;
 use shard::Shard;
 use wire::Peer;
-pub use wire::{Frame, read_frames, upgrade_request, write_masked};
+pub use wire::{Frame, read_frames, upgrade_request};
 
 /// Turns after which a loop that is still busy is taken to be busy for ever.
 const TURNS_MAX: usize = 1_000_000;

@@ -149,26 +149,6 @@ pub fn upgrade_request(target: &str) -> String {
     )
 }
 
-/// Appends a client's frame.
-#[allow(clippy::cast_possible_truncation)]
-pub fn write_masked(out: &mut Vec<u8>, opcode: u8, last: bool, payload: &[u8]) {
-    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-    out.push(opcode | if last { 0x80 } else { 0 });
-    match payload.len() {
-        len @ 0..=125 => out.push(0x80 | len as u8),
-        len @ 126..=0xffff => {
-            out.push(0x80 | 126);
-            out.extend_from_slice(&(len as u16).to_be_bytes());
-        }
-        len => {
-            out.push(0x80 | 127);
-            out.extend_from_slice(&(len as u64).to_be_bytes());
-        }
-    }
-    out.extend_from_slice(&MASK);
-    out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-}
-
 /// Reads the server's frames, none of which is masked or fragmented: the whole ones, and their bytes.
 ///
 /// # Panics

@@ -43,7 +43,7 @@ pub use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode}
 pub use close::{CloseFrame, write_close};
 pub use decoder::{Decoder, Input};
 pub use error::ProtocolError;
-pub use frame::{Header, header, write_frame};
+pub use frame::{Header, header, write_frame, write_masked};
 pub use message::Message;
 
 /// The value of `Sec-WebSocket-Accept` that answers the `Sec-WebSocket-Key` of a handshake
