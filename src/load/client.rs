@@ -8,6 +8,8 @@
 //! A client that idles is a few words. It owns no buffer: what is read is gone through in place, in the one buffer of
 //! the loop, and only the beginning of a frame that was cut is kept.
 
+use std::borrow::Cow;
+
 use memchr::memmem;
 
 use super::message::{Messages, Stamp};
@@ -173,20 +175,13 @@ impl Client {
         own: Option<&str>,
         on: &mut impl FnMut(&mut Self, Event<'_>),
     ) {
-        match self.partial.take() {
-            None => {
-                let used = self.consume(bytes, now, speech, own, on);
-                if used < bytes.len() && self.stage != Stage::Off {
-                    self.partial = Some(bytes[used..].into());
-                }
-            }
-            Some(partial) => {
-                let whole = [&*partial, bytes].concat();
-                let used = self.consume(&whole, now, speech, own, on);
-                if used < whole.len() && self.stage != Stage::Off {
-                    self.partial = Some(whole[used..].into());
-                }
-            }
+        let bytes = match self.partial.take() {
+            None => Cow::Borrowed(bytes),
+            Some(partial) => Cow::Owned([&*partial, bytes].concat()),
+        };
+        let used = self.consume(&bytes, now, speech, own, on);
+        if used < bytes.len() && self.stage != Stage::Off {
+            self.partial = Some(bytes[used..].into());
         }
     }
 

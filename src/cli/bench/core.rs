@@ -192,13 +192,12 @@ impl Core {
                 // The server may have gone by now; it was the one to close.
                 let _ = stream.write(&self.scratch);
                 match role {
-                    Role::Slow => return *self.slow.closed.entry(code.to_string()).or_default() += 1,
+                    Role::Slow => *self.slow.closed.entry(code.to_string()).or_default() += 1,
                     // The answer to its own close frame.
-                    Role::Churner if code == 1000 => return,
-                    _ if self.herd.is_some() => return,
-                    _ => {}
+                    Role::Churner if code == 1000 => {}
+                    _ if self.herd.is_some() => {}
+                    _ => self.wrong(format!("connections closed by the server with code {code}")),
                 }
-                self.wrong(format!("connections closed by the server with code {code}"));
             }
             Event::Refused(_) if self.herd.is_some() => {}
             Event::Denied(_) if client.stage == Stage::Joining && self.herd.is_some() => {
