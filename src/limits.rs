@@ -227,6 +227,8 @@ limits! {
     topic_log_messages_max: usize = 100_000, least 1;
     /// Connections that the kernel holds for a listener until they are accepted.
     listen_backlog: usize = 4096, least 1;
+    /// Time the kernel waits for a connection's first bytes before the server sees it (TCP_DEFER_ACCEPT, Linux); 0 is not at all.
+    defer_accept: Duration = Duration::from_secs(1), least Duration::ZERO;
     /// Bytes that the kernel takes for one connection ahead of its peer (SO_SNDBUF, which Linux doubles).
     send_buffer_bytes: usize = 64 * 1024, least 4096;
     /// Connections accepted in one turn of a shard's loop.

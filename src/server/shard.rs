@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 
 use super::connect::{Reception, Verdicts, unix_time};
 use super::heap::{self, Crowd};
+use super::listener;
 use super::service::{Office, Replies};
 use super::streams::{Received, Streams};
 use super::{Control, Controls, Remote};
@@ -92,6 +93,7 @@ impl Shard {
             poll: self.poll,
             control: self.control,
             listener: Some(self.listener),
+            deferred: listener::defers_accept(&self.limits),
             limits: self.limits,
             endpoint,
             number,
@@ -131,6 +133,8 @@ struct Running {
     control: Arc<Controls>,
     /// Closed while draining.
     listener: Option<TcpListener>,
+    /// Connections are accepted when they have sent something.
+    deferred: bool,
     limits: Arc<Limits>,
     endpoint: Endpoint,
     number: u16,
@@ -186,6 +190,7 @@ impl Running {
             self.ask();
             self.endpoint.handle_timeout(now);
             more |= self.endpoint.flush(self.limits.writes_per_turn, now, &mut self.streams);
+            self.watch(now);
             self.hand_over();
             self.close();
             // The clock is read twice a turn: what the next wait is counted from is the end of this one.
@@ -296,12 +301,14 @@ impl Running {
         let Some(listener) = &self.listener else { return Ok(false) };
         for _ in 0..self.limits.accepts_per_turn {
             match listener.accept() {
-                Ok((mut stream, peer)) => {
+                Ok((stream, peer)) => {
                     let Some(id) = self.endpoint.accept(peer.ip(), now) else { continue };
-                    let token = Token(usize::try_from(id.to_bits()).map_err(io::Error::other)?);
-                    let interest = Interest::READABLE | Interest::WRITABLE;
-                    match self.poll.registry().register(&mut stream, token, interest) {
-                        Ok(()) => self.streams.insert(id, stream),
+                    match self.streams.insert(id, stream, self.poll.registry()) {
+                        // Its request is there already: the kernel has waited for it.
+                        Ok(()) if self.deferred => {
+                            self.readable.push_back(Readable { id, until_end: false });
+                        }
+                        Ok(()) => {}
                         Err(_) => {
                             self.endpoint.handle_error(id, now);
                             while self.endpoint.poll_closed().is_some() {}
@@ -376,19 +383,19 @@ impl Running {
     }
 
     /// Takes over a connection whose session is here.
-    fn adopt(&mut self, mut stream: TcpStream, mut handed_over: HandedOver, now: Instant) {
+    fn adopt(&mut self, stream: TcpStream, mut handed_over: HandedOver, now: Instant) {
         self.close();
         let Some(id) = self.endpoint.adopt(&mut handed_over, now) else { return };
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let registered = usize::try_from(id.to_bits())
-            .map_err(io::Error::other)
-            .and_then(|token| self.poll.registry().register(&mut stream, Token(token), interest));
-        match registered {
-            Ok(()) => self.streams.insert(id, stream),
-            Err(_) => {
-                self.endpoint.handle_error(id, now);
-                self.close();
-            }
+        if self.streams.insert(id, stream, self.poll.registry()).is_err() {
+            self.endpoint.handle_error(id, now);
+            self.close();
+        }
+    }
+
+    /// Has the kernel say when those take bytes again that have not taken all.
+    fn watch(&mut self, now: Instant) {
+        while let Some(failed) = self.streams.watch(self.poll.registry()) {
+            self.endpoint.handle_error(failed, now);
         }
     }
 

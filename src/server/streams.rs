@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
 use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
 use tracing::warn;
 
 #[cfg(target_os = "linux")]
@@ -17,15 +18,36 @@ use crate::endpoint::{ConnectionId, Gone, Sink};
 #[cfg(target_os = "linux")]
 use crate::endpoint::{OFFERS_MAX, Offer};
 
-/// Four bytes for each connection.
+/// Four bytes and a bit for each connection.
 #[derive(Default)]
 pub(super) struct Streams {
     sockets: Vec<Option<TcpStream>>,
+    watch: Watch,
     /// Sockets that are there.
     open: usize,
     /// Sends many with one system call, where that is wanted and can be had.
     #[cfg(target_os = "linux")]
     ring: Option<Ring>,
+}
+
+/// Of which sockets the kernel says when they take bytes again. Hardly any connection has to know, and one that asks is
+/// told at once that it may write, which would be a turn of the loop for nothing as each of them comes.
+#[derive(Default)]
+struct Watch {
+    /// A bit for each place.
+    watched: Vec<u64>,
+    /// Those that have not taken all they were offered, and are not watched yet.
+    short: Vec<ConnectionId>,
+}
+
+impl Watch {
+    /// Notes how much of an offer of `offered` bytes was taken.
+    fn note(&mut self, id: ConnectionId, taken: usize, offered: usize) {
+        let (word, bit) = place(id);
+        if taken < offered && self.watched.get(word).is_some_and(|bits| bits & bit == 0) {
+            self.short.push(id);
+        }
+    }
 }
 
 /// What a read has brought.
@@ -64,11 +86,40 @@ impl Streams {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(super) fn insert(&mut self, id: ConnectionId, stream: TcpStream) {
+    /// Takes a socket, and has the kernel say when there is something to read.
+    ///
+    /// # Errors
+    /// The kernel has no memory for it; the socket is closed.
+    pub(super) fn insert(
+        &mut self,
+        id: ConnectionId,
+        mut stream: TcpStream,
+        registry: &Registry,
+    ) -> io::Result<()> {
+        registry.register(&mut stream, token(id)?, Interest::READABLE)?;
         if id.slot() >= self.sockets.len() {
             self.sockets.resize_with(id.slot() + 1, || None);
+            self.watch.watched.resize(id.slot() / 64 + 1, 0);
         }
+        let (word, bit) = place(id);
+        self.watch.watched[word] &= !bit;
         self.open += usize::from(self.sockets[id.slot()].replace(stream).is_none());
+        Ok(())
+    }
+
+    /// Has the kernel say when those take bytes again that have not taken all. `Some` is one for which it can't, which
+    /// is to be closed; to be called again until `None`.
+    pub(super) fn watch(&mut self, registry: &Registry) -> Option<ConnectionId> {
+        while let Some(id) = self.watch.short.pop() {
+            let (word, bit) = place(id);
+            let Some(Some(stream)) = self.sockets.get_mut(id.slot()) else { continue };
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            match token(id).and_then(|token| registry.reregister(stream, token, interest)) {
+                Ok(()) => self.watch.watched[word] |= bit,
+                Err(_) => return Some(id),
+            }
+        }
+        None
     }
 
     /// Takes the socket out, to be given to another shard.
@@ -93,11 +144,14 @@ impl Streams {
         let used = self.sockets.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         self.sockets.truncate(used);
         self.sockets.shrink_to_fit();
+        self.watch.watched.truncate(used.div_ceil(64));
+        self.watch.watched.shrink_to_fit();
     }
 
     /// Gives the memory back when all sockets are closed.
     pub(super) fn clear(&mut self) {
         self.sockets = Vec::new();
+        self.watch = Watch::default();
         self.open = 0;
     }
 
@@ -138,6 +192,16 @@ impl Streams {
     }
 }
 
+/// What the kernel calls a connection.
+fn token(id: ConnectionId) -> io::Result<Token> {
+    usize::try_from(id.to_bits()).map(Token).map_err(io::Error::other)
+}
+
+/// Where the bit of a connection is.
+fn place(id: ConnectionId) -> (usize, u64) {
+    (id.slot() / 64, 1 << (id.slot() % 64))
+}
+
 impl Sink for Streams {
     fn send(&mut self, id: ConnectionId, pieces: &[IoSlice<'_>]) -> Result<usize, Gone> {
         let Some(Some(stream)) = self.sockets.get_mut(id.slot()) else { return Err(Gone) };
@@ -147,14 +211,16 @@ impl Sink for Streams {
                 [piece] => stream.write(piece),
                 _ => stream.write_vectored(pieces),
             };
-            match result {
-                Ok(taken) => return Ok(taken),
+            let taken = match result {
+                Ok(taken) => taken,
                 Err(error) => match error.kind() {
-                    ErrorKind::Interrupted => {}
-                    ErrorKind::WouldBlock => return Ok(0),
+                    ErrorKind::Interrupted => continue,
+                    ErrorKind::WouldBlock => 0,
                     _ => return Err(Gone),
                 },
-            }
+            };
+            self.watch.note(id, taken, pieces.iter().map(|piece| piece.len()).sum());
+            return Ok(taken);
         }
     }
 
@@ -171,7 +237,10 @@ impl Sink for Streams {
             let mut left = Vec::new();
             for (at, offer) in offers.iter_mut().enumerate() {
                 match ring.taken(at) {
-                    Some(taken) => offer.set_taken(Ok(taken)),
+                    Some(taken) => {
+                        offer.set_taken(Ok(taken));
+                        self.watch.note(offer.id(), taken, offer.bytes_of(bytes).len());
+                    }
                     None => left.push(offer),
                 }
             }

@@ -42,7 +42,9 @@ fn a_server_that_does_one_thing_in_a_turn_does_everything() {
 #[test]
 fn the_kernel_holds_as_many_connections_as_the_backlog_allows() {
     const BACKLOG: usize = 4;
-    let hailer = Hailer::start(&["--shards", "1", "--limit", "listen_backlog=4"]);
+    // The clients say nothing, and would be held elsewhere for the time of `defer_accept`.
+    let limits = ["--limit", "listen_backlog=4", "--limit", "defer_accept=0"];
+    let hailer = Hailer::start(&[&["--shards", "1"], &limits[..]].concat());
     Client::connect(hailer.address()).heartbeat();
     hailer.suspend();
     let connect = |patience| TcpStream::connect_timeout(&hailer.address(), patience);
@@ -55,4 +57,35 @@ fn the_kernel_holds_as_many_connections_as_the_backlog_allows() {
     let mut served = Client::connect(hailer.address());
     served.heartbeat();
     drop(held);
+}
+
+/// How many connections a server has seen when one client is silent and another one has been served.
+fn accepted_beside_a_silent_client(defer_accept: &str) -> String {
+    let limit = format!("defer_accept={defer_accept}");
+    let mut hailer = Hailer::start(&["--shards", "1", "--limit", &limit]);
+    let silent = Peer::connect(hailer.address());
+    Client::connect(hailer.address()).heartbeat();
+    hailer.signal("TERM");
+    assert_eq!(hailer.wait().code(), Some(0));
+    drop(silent);
+    let line = hailer.log_line("stopped");
+    line.split_whitespace().find(|word| word.starts_with("accepted=")).expect("it is told").to_owned()
+}
+
+#[test]
+fn a_client_that_has_said_nothing_is_not_accepted_within_defer_accept() {
+    assert_eq!(accepted_beside_a_silent_client("0"), "accepted=2");
+    if cfg!(target_os = "linux") {
+        assert_eq!(accepted_beside_a_silent_client("1m"), "accepted=1");
+    }
+}
+
+#[test]
+fn a_client_that_goes_on_saying_nothing_is_accepted_and_closed_after_head_timeout() {
+    let mut hailer = Hailer::start(&["--limit", "head_timeout=1s"]);
+    Peer::connect(hailer.address()).expect_end();
+    hailer.signal("TERM");
+    assert_eq!(hailer.wait().code(), Some(0));
+    let line = hailer.log_line("stopped");
+    assert!(line.contains("accepted=1 ") && line.contains("head_timeouts=1"), "{line}");
 }

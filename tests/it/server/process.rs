@@ -21,6 +21,8 @@ fn a_signal_closes_all_clients_with_1012_and_the_process_ends_well() {
         let mut clients: Vec<Client> =
             (0..20).map(|_| Client::joined(hailer.address(), "room:lobby")).collect();
         let mut idle = Peer::connect(hailer.address());
+        idle.send(b"GET / HTTP/1.1\r\nHost: hailer\r\n\r\n");
+        assert_eq!(idle.response().status, 200);
         let mut unjoined = Peer::open(hailer.address());
         hailer.signal(signal);
         for client in &mut clients {
