@@ -1,4 +1,5 @@
-// What is measured: for each case the words of `hailer bench` and the servers that it makes sense for.
+// What is measured: for each case the words of `hailer bench` and the servers that it makes sense for; where servers can
+// take turns, the words for that as well, and how many messages are published together.
 
 const SIZES = [64, 512];
 const SUBSCRIBERS = [1_000, 10_000, 18_000];
@@ -18,6 +19,8 @@ const single = SIZES.flatMap((bytes) =>
     group: "single",
     name: `${bytes} B to ${clients.toLocaleString("en")}`,
     clients,
+    together: 1,
+    demanded: ["fan-out", "--connect-rate", CONNECT_RATE, "--bytes", bytes],
     words: (quick) => [
       "fan-out", "--closed", "--connect-rate", CONNECT_RATE, "--bytes", bytes, "--messages", messages(clients, quick),
     ],
@@ -28,6 +31,8 @@ const burst = TOGETHER.map((together) => ({
   group: "burst",
   name: `k = ${together}`,
   clients: 10_000,
+  together,
+  demanded: ["burst", "--connect-rate", CONNECT_RATE, "--burst", together, "--bytes", 64],
   words: (quick) => {
     const bursts = Math.max(4, Math.round(messages(10_000, quick) / Math.sqrt(together)));
     return ["burst", "--connect-rate", CONNECT_RATE, "--burst", together, "--bytes", 64, "--messages", bursts * together];

@@ -5,6 +5,7 @@ import { spawn } from "node:child_process";
 import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 
@@ -18,7 +19,10 @@ const USAGE = `usage: run.mjs [options]
   --cases LIST         of ${GROUPS.join(", ")}
   --only TEXT          of these cases, those with TEXT in their names
   --rounds N           how often each case is run with each server (15)
+  --turns N            with --together, how many turns each server takes in a round (30)
   --quick              shorter runs
+  --together           all servers of a case are there at once and take turns, a few messages each: many rounds in
+                       little time, beside one another (single and burst)
   --also NAME=PATH     another build of hailer as a further server; repeatable
   --server-core N      the core of the server (0)
   --tool-core N        the core of the load tool (1)
@@ -33,7 +37,9 @@ const OPTIONS = {
   cases: { type: "string" },
   only: { type: "string", default: "" },
   rounds: { type: "string", default: "15" },
+  turns: { type: "string", default: "30" },
   quick: { type: "boolean", default: false },
+  together: { type: "boolean", default: false },
   also: { type: "string", multiple: true, default: [] },
   "server-core": { type: "string", default: "0" },
   "tool-core": { type: "string", default: "1" },
@@ -41,6 +47,11 @@ const OPTIONS = {
   table: { type: "string" },
   help: { type: "boolean", short: "h", default: false },
 };
+
+/// Deliveries of one turn, when servers take turns.
+const TURN_DELIVERIES = 40_000;
+/// Turns that are not told: nothing is warm yet.
+const TURNS_LEFT_OUT = 2;
 
 /// A run of the tool that takes longer has failed.
 const RUN_MAX_MS = 300_000;
@@ -139,22 +150,24 @@ function keep(json, labels, out) {
   return true;
 }
 
+/// The tool's arguments for a server, with those of the case.
+function wordsFor(one, name, { port, pid }, words) {
+  const isPlain = SERVERS[name].protocol === "plain";
+  const url = `ws://127.0.0.1:${port}${isPlain ? "/" : "/socket/websocket"}`;
+  return [...words, url, ...(isPlain ? ["--plain"] : []), "--clients", one.clients, "--pid", pid].map(String);
+}
+
 /// Runs one case with one server. What the tool has found out is written, whatever it was; the answer is a sentence
 /// if something was wrong.
 async function measure(one, name, round, settings) {
   const folder = join(settings.out, "servers", name);
-  const { child, port, pid } = await startServer(name, settings["server-core"], folder);
-  const isPlain = SERVERS[name].protocol === "plain";
+  const server = await startServer(name, settings["server-core"], folder);
+  const { child } = server;
   const json = join(folder, "outcome.json");
-  const words = [
-    ...one.words(settings.quick),
-    `ws://127.0.0.1:${port}${isPlain ? "/" : "/socket/websocket"}`,
-    ...(isPlain ? ["--plain"] : []),
-    ...["--clients", one.clients, "--pid", pid, "--json", json],
-  ];
+  const words = [...wordsFor(one, name, server, one.words(settings.quick)), "--json", json];
   const tool = process.env.BENCH_BIN ?? hailer();
   const log = openSync(join(folder, "tool"), "w");
-  const command = ["taskset", "-c", settings["tool-core"], tool, "bench", ...words.map(String)];
+  const command = ["taskset", "-c", settings["tool-core"], tool, "bench", ...words];
   rmSync(json, { force: true });
   const bench = start(command, { stdio: ["ignore", log, log] });
   closeSync(log);
@@ -167,6 +180,62 @@ async function measure(one, name, round, settings) {
   if (code === 0 && isTold) return undefined;
   const last = readFileSync(join(folder, "tool"), "utf8").trim().split("\n").slice(-3).join(" / ");
   return `${one.name}, ${name}, round ${round}: ${isTold ? "" : "no outcome, "}exit ${code}: ${last}`;
+}
+
+/// A server with its clients, which publishes when it is told to.
+async function startTaking(one, name, settings) {
+  const folder = join(settings.out, "servers", name);
+  const server = await startServer(name, settings["server-core"], folder);
+  const words = [...wordsFor(one, name, server, one.demanded), "--on-demand", "--quiet"];
+  const tool = process.env.BENCH_BIN ?? hailer();
+  const log = openSync(join(folder, "tool"), "w");
+  const command = ["taskset", "-c", settings["tool-core"], tool, "bench", ...words];
+  const bench = start(command, { stdio: ["pipe", "pipe", log] });
+  closeSync(log);
+  const lines = createInterface({ input: bench.stdout })[Symbol.asyncIterator]();
+  return { name, server: server.child, bench, lines };
+}
+
+/// One turn of one server: what it has come to.
+async function take(one, { bench, lines, name }) {
+  bench.stdin.write(`${Math.max(one.together, Math.round(TURN_DELIVERIES / one.clients))}\n`);
+  const { value, done } = await lines.next();
+  if (done || !value.startsWith("{")) throw new Error(`${one.name}, ${name}: ${value ?? "no answer"}`);
+  return JSON.parse(value);
+}
+
+/// Runs one case with all servers at once. Each round of turns is one more of the rounds that the tables are made of.
+async function measureTogether(one, names, round, settings) {
+  const takers = [];
+  try {
+    for (const name of names) {
+      say(`start ${round}: ${one.name}: ${name}`);
+      takers.push(await startTaking(one, name, settings));
+      // It is in before the next one begins.
+      for (let turn = 0; turn < TURNS_LEFT_OUT; turn += 1) await take(one, takers.at(-1));
+    }
+    for (let turn = 0; turn < Number(settings.turns); turn += 1) {
+      for (const at of names.keys()) {
+        const taker = takers[(at + turn) % names.length];
+        const { deliveries, seconds, server_cpu_micros: cpu } = await take(one, taker);
+        const labels = { server: taker.name, case: one.name, group: one.group, round: `${round}.${turn}` };
+        settings.turned.push({ labels, deliveries, seconds, cpu });
+      }
+    }
+    for (const { bench, lines, name } of takers) {
+      bench.stdin.end();
+      const rest = [];
+      for await (const line of lines) rest.push(line);
+      // The tool has looked at every message, and says so with its code.
+      const code = await bench.ended;
+      if (code !== 0) throw new Error(`${one.name}, ${name}: exit ${code}: ${rest.join(" / ")}`);
+    }
+    return undefined;
+  } catch (error) {
+    return error.message;
+  } finally {
+    for (const { bench, server } of takers) await Promise.all([stop(bench), stop(server)]);
+  }
 }
 
 /// The descriptors that a process may have.
@@ -194,6 +263,12 @@ async function runAll(names, cases, settings) {
   const rounds = Number(settings.rounds);
   for (let round = 1; round <= rounds; round += 1) {
     for (const one of cases) {
+      if (settings.together) {
+        const sentence = await measureTogether(one, names, round, settings);
+        if (sentence) wrong.push(sentence);
+        if (sentence) say(sentence);
+        continue;
+      }
       // Whoever comes first after another case, or last, is another one in each round.
       const turned = names.map((_, at) => names[(at + round) % names.length]);
       for (const name of turned.filter((name) => suits(one, SERVERS[name]))) {
@@ -225,13 +300,15 @@ if (!(Number(settings.rounds) >= 1)) fail("--rounds is a number from 1");
 const groups = chosen(settings.cases, GROUPS, "case");
 const wanted = CASES.filter((one) => groups.includes(one.group) && one.name.includes(settings.only));
 const room = descriptorsMax() - DESCRIPTORS_SPARE;
-const cases = wanted.filter((one) => one.clients <= room);
+const cases = wanted.filter((one) => one.clients <= room && (!settings.together || one.demanded));
 if (cases.length < wanted.length) say(`cases of more than ${room} clients are left out: see ulimit -n`);
 if (cases.length === 0) fail("no case is left");
 const names = prepare(chosen(settings.servers, Object.keys(SERVERS), "server"), say);
 settings.out ??= join(HERE, "results", new Date().toISOString().slice(0, 19).replaceAll(":", "-"));
 mkdirSync(settings.out, { recursive: true });
+settings.turned = [];
 const wrong = await runAll(names, cases, settings);
+if (settings.together) writeFileSync(join(settings.out, "turns.json"), JSON.stringify(settings.turned));
 const text = tables(settings.out);
 writeFileSync(join(settings.out, "tables.md"), text);
 process.stdout.write(text);

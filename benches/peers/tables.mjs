@@ -9,7 +9,7 @@ import { SERVERS } from "./servers.mjs";
 const cpu = (figures) => figures.user_micros + figures.system_micros;
 
 /// The percentile in microseconds; the tool gives 50, 75, 90, 99, 99.9, 99.99 and 100.
-const percentile = (latency, at) => latency?.percentiles[at];
+const percentile = (latency, at) => latency?.percentiles[at] ?? Number.NaN;
 
 /// What is told of each group: `of` takes it from an outcome, and `base` is the server that others are compared with,
 /// in the same round.
@@ -112,7 +112,7 @@ function cell(runs, server, figure) {
 function table(outcomes, figure) {
   const mine = outcomes.filter((outcome) => outcome.settings.group === figure.group);
   const cases = CASES.map((one) => one.name).filter((name) => mine.some((run) => run.settings.case === name));
-  if (cases.length === 0) return "";
+  if (cases.length === 0 || !mine.some((run) => Number.isFinite(figure.of(run)))) return "";
   const known = new Set([...Object.keys(SERVERS), ...mine.map((run) => run.settings.server)]);
   const servers = [...known].filter((name) => mine.some((run) => run.settings.server === name));
   const rounds = new Set(mine.map((run) => run.settings.round)).size;
@@ -126,9 +126,20 @@ function table(outcomes, figure) {
   return `### ${figure.title}\n\n${rounds === 1 ? "One round" : `Medians of ${rounds} rounds`}${ratio}.\n\n${body}\n`;
 }
 
+/// What one turn has come to, as an outcome. A turn with something lost, doubled or out of order fails its run.
+function ofTurn({ labels, deliveries, seconds, cpu }) {
+  return {
+    settings: labels,
+    server: { micros_per_delivery: cpu / deliveries },
+    deliveries: { per_second: deliveries / seconds },
+    errors: {},
+  };
+}
+
 /// The tables of the outcomes in a folder. `!n` stands where n runs lost, doubled or swapped messages or had errors.
 export function tables(folder) {
   const names = readdirSync(folder).filter((name) => name.endsWith(".json"));
-  const outcomes = names.map((name) => JSON.parse(readFileSync(join(folder, name), "utf8")));
+  const read = names.map((name) => JSON.parse(readFileSync(join(folder, name), "utf8")));
+  const outcomes = read.flatMap((one) => (Array.isArray(one) ? one.map(ofTurn) : [one]));
   return FIGURES.map((figure) => table(outcomes, figure)).filter(Boolean).join("\n");
 }

@@ -176,6 +176,11 @@ pub(super) struct Bench {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=99))]
     pub(super) poll_percent: u32,
 
+    /// Publishes as many messages as each line on stdin says, and answers it on stdout with a line of JSON; for several
+    /// runs that take turns (fan-out, burst)
+    #[arg(long, conflicts_with_all = ["rate", "messages", "duration"])]
+    pub(super) on_demand: bool,
+
     /// A process of the server, whose processor time and memory are told; repeatable
     #[arg(long, value_name = "PID")]
     pub(super) pid: Vec<u32>,

@@ -6,6 +6,7 @@ mod churn;
 mod compare;
 mod connect;
 mod core;
+mod demand;
 mod engine;
 mod herd;
 mod pollers;

@@ -171,7 +171,9 @@ fn measure(bench: &Bench, engine: &mut Engine, plan: &Plan, publishes: bool) -> 
             measured.publishing = Some(engine.publish_all(plan, bench.patience)?);
         }
         Scenario::FanOut | Scenario::Burst | Scenario::Private | Scenario::Longpoll => {
-            if publishes {
+            if publishes && bench.on_demand {
+                measured.publishing = Some(engine.publish_on_demand(plan, bench.patience)?);
+            } else if publishes {
                 measured.publishing = Some(engine.publish_all(plan, bench.patience)?);
             }
         }
@@ -390,13 +392,14 @@ fn settings(bench: &Bench, plan: &Plan) -> BTreeMap<String, String> {
     );
     set("slow-percent", (bench.scenario == Scenario::SlowReaders).then(|| bench.slow_percent.to_string()));
     set("heartbeat", (!bench.plain).then(|| format!("{:?}", bench.heartbeat)));
+    set("on-demand", bench.on_demand.then(|| "yes".to_owned()));
     if bench.scenario == Scenario::Idle {
         set("duration", Some(format!("{:?}", bench.duration.unwrap_or(IDLE_DURATION))));
     } else {
         set("warm-up", Some(bench.warm_up.to_string()));
         set("rate", plan.rate.map(|rate| rate.to_string()));
         set("burst", (plan.burst > 1).then(|| plan.burst.to_string()));
-        set("messages", plan.messages.map(|messages| messages.to_string()));
+        set("messages", plan.messages.filter(|_| !bench.on_demand).map(|messages| messages.to_string()));
         set("duration", plan.duration.map(|time| format!("{time:?}")));
     }
     settings.extend(bench.labels.iter().cloned());

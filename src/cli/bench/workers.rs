@@ -165,7 +165,7 @@ impl Workers {
 }
 
 /// Reads lines on a thread of its own, and wakes the loop for each; the end of them is `None`.
-fn listen<T, M>(
+pub(super) fn listen<T, M>(
     source: impl BufRead + Send + 'static,
     to: Sender<M>,
     waker: Arc<Waker>,
