@@ -1,5 +1,5 @@
 // What is measured: for each case the words of `hailer bench` and the servers that it makes sense for; where servers can
-// take turns, the words for that as well, and how many messages are published together.
+// take turns, the words for that as well, and the messages or clients of one turn.
 
 const SIZES = [64, 512];
 const SUBSCRIBERS = [1_000, 10_000, 18_000];
@@ -8,6 +8,9 @@ const TOGETHER = [1, 2, 5, 10, 20, 50, 100];
 /// A second or so of publishing for each run: processor time is told in nanoseconds, and what disturbs is evened out
 /// by rounds, not by long runs.
 const DELIVERIES = 400_000;
+
+/// Deliveries of one turn, when servers take turns.
+const TURN_DELIVERIES = 40_000;
 
 /// Clients in a second where their coming is not what is measured.
 const CONNECT_RATE = 10_000;
@@ -19,7 +22,7 @@ const single = SIZES.flatMap((bytes) =>
     group: "single",
     name: `${bytes} B to ${clients.toLocaleString("en")}`,
     clients,
-    together: 1,
+    amount: Math.round(TURN_DELIVERIES / clients),
     demanded: ["fan-out", "--connect-rate", CONNECT_RATE, "--bytes", bytes],
     words: (quick) => [
       "fan-out", "--closed", "--connect-rate", CONNECT_RATE, "--bytes", bytes, "--messages", messages(clients, quick),
@@ -31,7 +34,7 @@ const burst = TOGETHER.map((together) => ({
   group: "burst",
   name: `k = ${together}`,
   clients: 10_000,
-  together,
+  amount: Math.max(together, Math.round(TURN_DELIVERIES / 10_000)),
   demanded: ["burst", "--connect-rate", CONNECT_RATE, "--burst", together, "--bytes", 64],
   words: (quick) => {
     const bursts = Math.max(4, Math.round(messages(10_000, quick) / Math.sqrt(together)));
@@ -53,6 +56,8 @@ export const CASES = [
     group: "idle",
     name: "10,000 idle",
     clients: 10_000,
+    demanded: ["idle", "--connect-rate", 5_000],
+    amount: 2_000,
     words: () => ["idle", "--connect-rate", 5_000, "--duration", "2s"],
   },
   {

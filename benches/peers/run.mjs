@@ -22,7 +22,7 @@ const USAGE = `usage: run.mjs [options]
   --turns N            with --together, how many turns each server takes in a round (30)
   --quick              shorter runs
   --together           all servers of a case are there at once and take turns, a few messages each: many rounds in
-                       little time, beside one another (single and burst)
+                       little time, beside one another (single, burst, idle)
   --also NAME=PATH     another build of hailer as a further server; repeatable
   --server-core N      the core of the server (0)
   --tool-core N        the core of the load tool (1)
@@ -48,8 +48,6 @@ const OPTIONS = {
   help: { type: "boolean", short: "h", default: false },
 };
 
-/// Deliveries of one turn, when servers take turns.
-const TURN_DELIVERIES = 40_000;
 /// Turns that are not told: nothing is warm yet.
 const TURNS_LEFT_OUT = 2;
 
@@ -198,7 +196,7 @@ async function startTaking(one, name, settings) {
 
 /// One turn of one server: what it has come to.
 async function take(one, { bench, lines, name }) {
-  bench.stdin.write(`${Math.max(one.together, Math.round(TURN_DELIVERIES / one.clients))}\n`);
+  bench.stdin.write(`${one.amount}\n`);
   const { value, done } = await lines.next();
   if (done || !value.startsWith("{")) throw new Error(`${one.name}, ${name}: ${value ?? "no answer"}`);
   return JSON.parse(value);
@@ -217,9 +215,8 @@ async function measureTogether(one, names, round, settings) {
     for (let turn = 0; turn < Number(settings.turns); turn += 1) {
       for (const at of names.keys()) {
         const taker = takers[(at + turn) % names.length];
-        const { deliveries, seconds, server_cpu_micros: cpu } = await take(one, taker);
         const labels = { server: taker.name, case: one.name, group: one.group, round: `${round}.${turn}` };
-        settings.turned.push({ labels, deliveries, seconds, cpu });
+        settings.turned.push({ labels, ...(await take(one, taker)) });
       }
     }
     for (const { bench, lines, name } of takers) {

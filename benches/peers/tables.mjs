@@ -127,10 +127,11 @@ function table(outcomes, figure) {
 }
 
 /// What one turn has come to, as an outcome. A turn with something lost, doubled or out of order fails its run.
-function ofTurn({ labels, deliveries, seconds, cpu }) {
+function ofTurn({ labels, deliveries, clients, seconds, server_cpu_micros: micros }) {
+  const each = (count) => (count > 0 ? micros / count : Number.NaN);
   return {
     settings: labels,
-    server: { micros_per_delivery: cpu / deliveries },
+    server: { micros_per_delivery: each(deliveries), micros_per_join: each(clients) },
     deliveries: { per_second: deliveries / seconds },
     errors: {},
   };

@@ -176,8 +176,8 @@ pub(super) struct Bench {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=99))]
     pub(super) poll_percent: u32,
 
-    /// Publishes as many messages as each line on stdin says, and answers it on stdout with a line of JSON; for several
-    /// runs that take turns (fan-out, burst)
+    /// Does as much as each line on stdin says, and answers it on stdout with a line of JSON, for several runs that take
+    /// turns: publishes so many messages (fan-out, burst), or has so many clients go and come back (idle)
     #[arg(long, conflicts_with_all = ["rate", "messages", "duration"])]
     pub(super) on_demand: bool,
 

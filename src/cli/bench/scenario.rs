@@ -157,6 +157,9 @@ fn measure(bench: &Bench, engine: &mut Engine, plan: &Plan, publishes: bool) -> 
     let mut measured = Measured { is_herd, ..Measured::default() };
     let time = bench.duration.unwrap_or(IDLE_DURATION);
     match bench.scenario {
+        Scenario::Idle if bench.on_demand => {
+            engine.serve_demands(|engine, clients| engine.readmit(clients, bench.patience))?;
+        }
         Scenario::Idle => engine.hold(time)?,
         Scenario::Churn | Scenario::Mixed => {
             engine.start_churn(bench, plan.duration.unwrap_or(time));
@@ -393,7 +396,7 @@ fn settings(bench: &Bench, plan: &Plan) -> BTreeMap<String, String> {
     set("slow-percent", (bench.scenario == Scenario::SlowReaders).then(|| bench.slow_percent.to_string()));
     set("heartbeat", (!bench.plain).then(|| format!("{:?}", bench.heartbeat)));
     set("on-demand", bench.on_demand.then(|| "yes".to_owned()));
-    if bench.scenario == Scenario::Idle {
+    if bench.scenario == Scenario::Idle && !bench.on_demand {
         set("duration", Some(format!("{:?}", bench.duration.unwrap_or(IDLE_DURATION))));
     } else {
         set("warm-up", Some(bench.warm_up.to_string()));

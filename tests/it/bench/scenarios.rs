@@ -1,7 +1,10 @@
 //! Each scenario against the real server.
 
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+use serde_json::{Value, json};
 
 use super::Run;
 use crate::support::{Folder, Hailer, hailer};
@@ -51,6 +54,74 @@ fn bursts_come_whole_and_in_order() {
     let figures = run("burst", &args);
     assert_eq!(figures.number("/publishing/published"), 120);
     assert_eq!(figures.number("/deliveries/received"), 21 * 120);
+}
+
+/// A run that does what it is told.
+struct OnDemand {
+    bench: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl OnDemand {
+    fn start(args: &[&str]) -> Self {
+        let always = ["--settle", "10ms", "--on-demand", "--json", "-"];
+        let mut bench = hailer(&[&["bench"], args, &always].concat())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stdin = bench.stdin.take().expect("it is piped");
+        let stdout = BufReader::new(bench.stdout.take().expect("it is piped"));
+        Self { bench, stdin, stdout }
+    }
+
+    fn ask(&mut self, count: u32) -> Value {
+        writeln!(self.stdin, "{count}").expect("it reads");
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("it answers");
+        let served: Value = serde_json::from_str(&line).expect("it is JSON");
+        assert!(served["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{line}");
+        assert!(served["server_cpu_micros"].as_u64().is_some_and(|micros| micros > 0), "{line}");
+        served
+    }
+
+    /// The figures of all of it.
+    fn end(mut self) -> super::Figures {
+        drop(self.stdin);
+        let figures = super::Figures(serde_json::from_reader(self.stdout).expect("figures come behind"));
+        assert!(self.bench.wait().expect("it ends").success());
+        figures
+    }
+}
+
+#[test]
+fn messages_are_published_as_they_are_demanded() {
+    let server = Hailer::start(&["--shards", "2"]);
+    let (url, pid) = (url(&server), server.pid().to_string());
+    let args = ["fan-out", &url, "--clients", "10", "--warm-up", "0", "--pid", &pid];
+    let mut on_demand = OnDemand::start(&args);
+    for messages in [2, 5] {
+        let served = on_demand.ask(messages);
+        assert_eq!((&served["deliveries"], &served["clients"]), (&json!(messages * 11), &json!(0)));
+    }
+    let figures = on_demand.end();
+    assert_eq!(figures.number("/publishing/published"), 7);
+    assert_eq!(figures.number("/deliveries/received"), 7 * 11);
+}
+
+#[test]
+fn clients_go_and_come_back_as_it_is_demanded() {
+    let server = Hailer::start(&["--shards", "2"]);
+    let (url, pid) = (url(&server), server.pid().to_string());
+    let mut on_demand = OnDemand::start(&["idle", &url, "--clients", "30", "--pid", &pid]);
+    for (wanted, clients) in [(20, 20), (1_000, 30)] {
+        let served = on_demand.ask(wanted);
+        assert_eq!((&served["clients"], &served["deliveries"]), (&json!(clients), &json!(0)));
+    }
+    let figures = on_demand.end();
+    assert_eq!(figures.number("/connecting/joined"), 30);
+    assert_eq!(figures.errors(), BTreeMap::new());
 }
 
 #[test]
