@@ -89,7 +89,8 @@ impl Endpoint {
         let Some(route) = self.config.router.find(topic) else {
             return self.reply_unmatched(id.slot, message, now);
         };
-        let replaced = self.hub.lookup(topic).filter(|topic| self.is_joined(id, *topic));
+        let mut known = self.hub.lookup(topic);
+        let replaced = known.filter(|topic| self.is_joined(id, *topic));
         let Some(socket) = self.connections.get(id.slot()).and_then(|connection| connection.socket()) else {
             return;
         };
@@ -111,8 +112,9 @@ impl Endpoint {
             if !self.is_open(id) {
                 return;
             }
+            known = self.hub.lookup(topic);
         }
-        self.call_join(id, topic, route, message, now);
+        self.call_join(id, (topic, known), route, message, now);
         if let Some(join_ref) = replaced_ref {
             let join_ref = join_ref.as_ref().map(RefBuf::as_ref);
             self.send_message(id.slot, now, |serializer, out| {
@@ -124,19 +126,19 @@ impl Endpoint {
     fn call_join(
         &mut self,
         id: ConnectionId,
-        topic: &str,
+        (topic, known): (&str, Option<TopicId>),
         route: RouteIndex,
         message: &Message<'_>,
         now: Instant,
     ) {
-        let (joined, mut assigns) = (self.joining(id, topic, route), Assigns::new());
+        let (joined, mut assigns) = (self.joining(id, topic, known, route), Assigns::new());
         let payload = message.payload;
         let (called, actions) =
             self.call(&joined, &mut assigns, None, now, |channel, cx| channel.join(topic, payload, cx));
         let failure = match called {
             Called::Returned(Ok(response)) => {
                 let join_ref = message.join_ref.or(message.message_ref).map(RefBuf::from);
-                let topic = self.subscribe(&joined, route, |topic, index| Join {
+                let topic = self.subscribe(&joined, known, route, |topic, index| Join {
                     topic,
                     index,
                     serial: joined.serial,
@@ -169,7 +171,8 @@ impl Endpoint {
     /// client that listens asks for itself, and is told then.
     pub(super) fn join_for(&mut self, id: ConnectionId, topic: &str, now: Instant) {
         let Some(route) = self.config.router.find(topic) else { return };
-        let (joined, mut assigns) = (self.joining(id, topic, route), Assigns::new());
+        let known = self.hub.lookup(topic);
+        let (joined, mut assigns) = (self.joining(id, topic, known, route), Assigns::new());
         let (called, mut actions) = self
             .call(&joined, &mut assigns, None, now, |channel, cx| channel.join(topic, Payload::empty(), cx));
         let Called::Returned(Ok(_)) = called else {
@@ -177,7 +180,7 @@ impl Endpoint {
             debug!(topic, "a client can't join a topic by itself");
             return;
         };
-        self.subscribe(&joined, route, |topic, index| Join {
+        self.subscribe(&joined, known, route, |topic, index| Join {
             topic,
             index,
             serial: joined.serial,
@@ -191,11 +194,16 @@ impl Endpoint {
     }
 
     /// A join that is not yet granted.
-    fn joining(&mut self, id: ConnectionId, topic: &str, route: RouteIndex) -> Joined {
+    fn joining(
+        &mut self,
+        id: ConnectionId,
+        topic: &str,
+        known: Option<TopicId>,
+        route: RouteIndex,
+    ) -> Joined {
         self.join_serial = self.join_serial.wrapping_add(1);
         let channel = Arc::clone(&self.config.router.route(route).channel);
-        let name =
-            self.hub.lookup(topic).map_or_else(|| topic.into(), |id| Arc::clone(&self.hub.topic(id).name));
+        let name = known.map_or_else(|| topic.into(), |id| Arc::clone(&self.hub.topic(id).name));
         let identity = self.identity(id).cloned();
         Joined { id, serial: self.join_serial, topic: name, channel, identity }
     }
@@ -204,12 +212,13 @@ impl Endpoint {
     fn subscribe(
         &mut self,
         joined: &Joined,
+        known: Option<TopicId>,
         route: RouteIndex,
         join: impl FnOnce(TopicId, u32) -> Join,
     ) -> Option<TopicId> {
         let connection = self.connections.get_mut(joined.id.slot())?;
         let socket = connection.socket_mut()?;
-        let (topic, index) = self.hub.subscribe(&joined.topic, route, socket.form, joined.id.slot);
+        let (topic, index) = self.hub.subscribe(known, &joined.topic, route, socket.form, joined.id.slot);
         socket.joins.push(join(topic, index));
         mark_partial(connection, &self.hub);
         self.stats.joins += 1;

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 use super::Status;
+use super::syntax::split;
 
 /// Why a query is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,8 +53,9 @@ pub type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 ///
 /// An item is an error where that parameter can't be decoded; the whole query should be refused then.
 pub fn pairs(query: &str) -> impl Iterator<Item = Result<Pair<'_>, QueryError>> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    split(query, b'&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let equals = memchr::memchr(b'=', pair.as_bytes());
+        let (name, value) = equals.map_or((pair, ""), |at| (&pair[..at], &pair[at + 1..]));
         Ok((decode(name)?, decode(value)?))
     })
 }

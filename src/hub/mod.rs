@@ -155,15 +155,18 @@ impl Hub {
         ((from..end).filter_map(|place| self.topics.get(place)), (end < places).then_some(end))
     }
 
-    /// Subscribes the connection in `slot` from here on; the index is the subscription's place in its stream.
+    /// Subscribes the connection in `slot` from here on; the index is the subscription's place in its stream. `known` is
+    /// what [`lookup`](Self::lookup) says of the name.
     pub(crate) fn subscribe(
         &mut self,
+        known: Option<TopicId>,
         name: &str,
         route: RouteIndex,
         form: WireForm,
         slot: u32,
     ) -> (TopicId, u32) {
-        let id = self.lookup(name).unwrap_or_else(|| self.insert_topic(name, route, form));
+        debug_assert_eq!(known, self.lookup(name), "{name} is no longer what it was");
+        let id = known.unwrap_or_else(|| self.insert_topic(name, route, form));
         let stream = self.topics[id.0 as usize].stream_or_insert(form);
         let index = u32::try_from(stream.subscribers.len()).expect("slots are 32 bits wide");
         stream.subscribers.push(Subscriber { cursor: stream.log.end(), slot });

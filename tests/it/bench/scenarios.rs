@@ -65,7 +65,7 @@ struct OnDemand {
 
 impl OnDemand {
     fn start(args: &[&str]) -> Self {
-        let always = ["--settle", "10ms", "--on-demand", "--json", "-"];
+        let always = ["--settle", "10ms", "--on-demand", "--quiet", "--json", "-"];
         let mut bench = hailer(&[&["bench"], args, &always].concat())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -301,7 +301,7 @@ fn files_are_written_and_the_text_tells_the_same() {
     let run = Run::of(&[&args[..], &["--label", "server=hailer"]].concat());
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     assert!(run.stdout.contains("none lost"), "{}", run.stdout);
-    let figures: serde_json::Value = serde_json::from_str(&folder.read("run.json")).expect("it is JSON");
+    let figures: Value = serde_json::from_str(&folder.read("run.json")).expect("it is JSON");
     assert_eq!(figures["settings"]["server"], "hailer");
     assert!(folder.read("run.html").to_lowercase().starts_with("<!doctype html>"));
     let compared = hailer(&["bench", "compare", &json]).output().expect("the program starts");
