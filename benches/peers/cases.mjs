@@ -61,6 +61,14 @@ export const CASES = [
     words: () => ["idle", "--connect-rate", 5_000, "--duration", "2s"],
   },
   {
+    group: "storm",
+    name: "10,000 at once",
+    clients: 10_000,
+    demanded: ["idle", "--connect-rate", 0],
+    amount: 2_000,
+    words: () => ["idle", "--connect-rate", 0, "--duration", "1s"],
+  },
+  {
     group: "heartbeats",
     name: "15,000 idle, a heartbeat each in 30 s",
     clients: 15_000,

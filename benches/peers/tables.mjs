@@ -56,6 +56,12 @@ const FIGURES = [
     base: "floor",
   },
   {
+    group: "storm",
+    title: "Connecting (and joining) as fast as it goes: processor time of the server for each client, µs",
+    of: (outcome) => outcome.server?.micros_per_join,
+    base: "floor",
+  },
+  {
     group: "heartbeats",
     title: "Processor time of the server for each heartbeat, µs",
     of: (outcome) => outcome.server && cpu(outcome.server.measured) / outcome.heartbeats?.count,
