@@ -192,6 +192,18 @@ impl Streams {
     }
 }
 
+/// `send(2)` by the bare system call: glibc's is one at which a thread can be cancelled, and what it does for that takes
+/// as long as the rest of our part of a delivery.
+#[cfg(target_os = "linux")]
+fn send(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(stream, bytes, rustix::net::SendFlags::NOSIGNAL)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    stream.write(bytes)
+}
+
 /// What the kernel calls a connection.
 fn token(id: ConnectionId) -> io::Result<Token> {
     usize::try_from(id.to_bits()).map(Token).map_err(io::Error::other)
@@ -208,7 +220,7 @@ impl Sink for Streams {
         loop {
             // A plain send costs the kernel less than a vector of one.
             let result = match pieces {
-                [piece] => stream.write(piece),
+                [piece] => send(stream, piece),
                 _ => stream.write_vectored(pieces),
             };
             let taken = match result {
