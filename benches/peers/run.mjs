@@ -260,14 +260,14 @@ async function runAll(names, cases, settings) {
   const rounds = Number(settings.rounds);
   for (let round = 1; round <= rounds; round += 1) {
     for (const one of cases) {
+      // Whoever comes first after another case, or last, is another one in each round; so is whose memory lies where.
+      const turned = names.map((_, at) => names[(at + round) % names.length]);
       if (settings.together) {
-        const sentence = await measureTogether(one, names, round, settings);
+        const sentence = await measureTogether(one, turned, round, settings);
         if (sentence) wrong.push(sentence);
         if (sentence) say(sentence);
         continue;
       }
-      // Whoever comes first after another case, or last, is another one in each round.
-      const turned = names.map((_, at) => names[(at + round) % names.length]);
       for (const name of turned.filter((name) => suits(one, SERVERS[name]))) {
         say(`round ${round} of ${rounds}: ${one.name}: ${name}`);
         const sentence = await measure(one, name, round, settings).catch((error) => error.message);
