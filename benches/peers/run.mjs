@@ -266,6 +266,8 @@ async function runAll(names, cases, settings) {
         const sentence = await measureTogether(one, turned, round, settings);
         if (sentence) wrong.push(sentence);
         if (sentence) say(sentence);
+        // What was told before an interruption is not lost.
+        writeFileSync(join(settings.out, "turns.json"), JSON.stringify(settings.turned));
         continue;
       }
       for (const name of turned.filter((name) => suits(one, SERVERS[name]))) {
@@ -305,7 +307,6 @@ settings.out ??= join(HERE, "results", new Date().toISOString().slice(0, 19).rep
 mkdirSync(settings.out, { recursive: true });
 settings.turned = [];
 const wrong = await runAll(names, cases, settings);
-if (settings.together) writeFileSync(join(settings.out, "turns.json"), JSON.stringify(settings.turned));
 const text = tables(settings.out);
 writeFileSync(join(settings.out, "tables.md"), text);
 process.stdout.write(text);
