@@ -1,7 +1,7 @@
 //! Binding the shards' listeners to one address.
 //!
 //! There is one `unsafe` call in it, for an option of Linux that no crate of ours sets: a client that comes in with its
-//! request wakes the loop once and not twice, which is a tenth of what its coming costs (`benches/README.md`).
+//! request wakes the loop once and not twice, which is a good part of what its coming costs (`benches/README.md`).
 
 #![cfg_attr(target_os = "linux", allow(unsafe_code))]
 
