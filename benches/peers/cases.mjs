@@ -42,6 +42,12 @@ const burst = TOGETHER.map((together) => ({
   },
 }));
 
+/// Clients that connect (and join) at a rate, 0 being as fast as they can, and do nothing for a time.
+const comingIn = (group, name, rate, time) => {
+  const demanded = ["idle", "--connect-rate", rate];
+  return { group, name, clients: 10_000, amount: 2_000, demanded, words: () => [...demanded, "--duration", time] };
+};
+
 /// All cases, in the order of the tables.
 export const CASES = [
   ...single,
@@ -52,22 +58,8 @@ export const CASES = [
     clients: 2_000,
     words: (quick) => ["fan-out", "--connect-rate", CONNECT_RATE, "--rate", 300, "--bytes", 64, "--duration", quick ? "4s" : "10s"],
   },
-  {
-    group: "idle",
-    name: "10,000 idle",
-    clients: 10_000,
-    demanded: ["idle", "--connect-rate", 5_000],
-    amount: 2_000,
-    words: () => ["idle", "--connect-rate", 5_000, "--duration", "2s"],
-  },
-  {
-    group: "storm",
-    name: "10,000 at once",
-    clients: 10_000,
-    demanded: ["idle", "--connect-rate", 0],
-    amount: 2_000,
-    words: () => ["idle", "--connect-rate", 0, "--duration", "1s"],
-  },
+  comingIn("idle", "10,000 idle", 5_000, "2s"),
+  comingIn("storm", "10,000 at once", 0, "1s"),
   {
     group: "heartbeats",
     name: "15,000 idle, a heartbeat each in 30 s",
@@ -90,7 +82,12 @@ export const CASES = [
   },
 ];
 
-export const GROUPS = [...new Set(CASES.map((one) => one.group))];
+const groupsOf = (cases) => [...new Set(cases.map((one) => one.group))];
+
+export const GROUPS = groupsOf(CASES);
+
+/// Those in which servers can take turns.
+export const TURN_GROUPS = groupsOf(CASES.filter((one) => one.demanded));
 
 /// Whether the server speaks what the case is about.
 export const suits = (one, server) => !one.protocol || one.protocol === server.protocol;

@@ -9,7 +9,7 @@ import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 
-import { CASES, GROUPS, suits } from "./cases.mjs";
+import { CASES, GROUPS, TURN_GROUPS, suits } from "./cases.mjs";
 import { HERE, SERVERS, addHailer, hailer, prepare } from "./servers.mjs";
 import { tables } from "./tables.mjs";
 
@@ -22,7 +22,7 @@ const USAGE = `usage: run.mjs [options]
   --turns N            with --together, how many turns each server takes in a round (30)
   --quick              shorter runs
   --together           all servers of a case are there at once and take turns, a few messages each: many rounds in
-                       little time, beside one another (single, burst, idle)
+                       little time, beside one another (${TURN_GROUPS.join(", ")})
   --also NAME=PATH     another build of hailer as a further server; repeatable
   --server-core N      the core of the server (0)
   --tool-core N        the core of the load tool (1)
@@ -155,6 +155,15 @@ function wordsFor(one, name, { port, pid }, words) {
   return [...words, url, ...(isPlain ? ["--plain"] : []), "--clients", one.clients, "--pid", pid].map(String);
 }
 
+/// Starts the tool; `stdioOf` says what becomes of its streams, given the file in the folder for what it writes.
+function startTool(words, folder, core, stdioOf) {
+  const log = openSync(join(folder, "tool"), "w");
+  const tool = process.env.BENCH_BIN ?? hailer();
+  const bench = start(["taskset", "-c", core, tool, "bench", ...words], { stdio: stdioOf(log) });
+  closeSync(log);
+  return bench;
+}
+
 /// Runs one case with one server. What the tool has found out is written, whatever it was; the answer is a sentence
 /// if something was wrong.
 async function measure(one, name, round, settings) {
@@ -163,12 +172,8 @@ async function measure(one, name, round, settings) {
   const { child } = server;
   const json = join(folder, "outcome.json");
   const words = [...wordsFor(one, name, server, one.words(settings.quick)), "--json", json];
-  const tool = process.env.BENCH_BIN ?? hailer();
-  const log = openSync(join(folder, "tool"), "w");
-  const command = ["taskset", "-c", settings["tool-core"], tool, "bench", ...words];
   rmSync(json, { force: true });
-  const bench = start(command, { stdio: ["ignore", log, log] });
-  closeSync(log);
+  const bench = startTool(words, folder, settings["tool-core"], (log) => ["ignore", log, log]);
   const timer = setTimeout(() => bench.kill("SIGKILL"), RUN_MAX_MS);
   const code = await bench.ended;
   clearTimeout(timer);
@@ -185,11 +190,7 @@ async function startTaking(one, name, settings) {
   const folder = join(settings.out, "servers", name);
   const server = await startServer(name, settings["server-core"], folder);
   const words = [...wordsFor(one, name, server, one.demanded), "--on-demand", "--quiet"];
-  const tool = process.env.BENCH_BIN ?? hailer();
-  const log = openSync(join(folder, "tool"), "w");
-  const command = ["taskset", "-c", settings["tool-core"], tool, "bench", ...words];
-  const bench = start(command, { stdio: ["pipe", "pipe", log] });
-  closeSync(log);
+  const bench = startTool(words, folder, settings["tool-core"], (log) => ["pipe", "pipe", log]);
   const lines = createInterface({ input: bench.stdout })[Symbol.asyncIterator]();
   return { name, server: server.child, bench, lines };
 }
@@ -257,24 +258,25 @@ function read() {
 
 async function runAll(names, cases, settings) {
   const wrong = [];
+  const note = (sentence) => {
+    if (!sentence) return;
+    wrong.push(sentence);
+    say(sentence);
+  };
   const rounds = Number(settings.rounds);
   for (let round = 1; round <= rounds; round += 1) {
     for (const one of cases) {
       // Whoever comes first after another case, or last, is another one in each round; so is whose memory lies where.
       const turned = names.map((_, at) => names[(at + round) % names.length]);
       if (settings.together) {
-        const sentence = await measureTogether(one, turned, round, settings);
-        if (sentence) wrong.push(sentence);
-        if (sentence) say(sentence);
+        note(await measureTogether(one, turned, round, settings));
         // What was told before an interruption is not lost.
         writeFileSync(join(settings.out, "turns.json"), JSON.stringify(settings.turned));
         continue;
       }
       for (const name of turned.filter((name) => suits(one, SERVERS[name]))) {
         say(`round ${round} of ${rounds}: ${one.name}: ${name}`);
-        const sentence = await measure(one, name, round, settings).catch((error) => error.message);
-        if (sentence) wrong.push(sentence);
-        if (sentence) say(sentence);
+        note(await measure(one, name, round, settings).catch((error) => error.message));
       }
     }
   }
@@ -297,9 +299,10 @@ for (const also of settings.also) {
 }
 if (!(Number(settings.rounds) >= 1)) fail("--rounds is a number from 1");
 const groups = chosen(settings.cases, GROUPS, "case");
-const wanted = CASES.filter((one) => groups.includes(one.group) && one.name.includes(settings.only));
+const suitable = CASES.filter((one) => !settings.together || one.demanded);
+const wanted = suitable.filter((one) => groups.includes(one.group) && one.name.includes(settings.only));
 const room = descriptorsMax() - DESCRIPTORS_SPARE;
-const cases = wanted.filter((one) => one.clients <= room && (!settings.together || one.demanded));
+const cases = wanted.filter((one) => one.clients <= room);
 if (cases.length < wanted.length) say(`cases of more than ${room} clients are left out: see ulimit -n`);
 if (cases.length === 0) fail("no case is left");
 const names = prepare(chosen(settings.servers, Object.keys(SERVERS), "server"), say);
