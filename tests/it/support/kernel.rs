@@ -45,3 +45,11 @@ pub(crate) fn descriptor_limit() -> usize {
     let line = text.lines().find(|line| line.starts_with("Max open files"));
     line.and_then(|line| line.split_whitespace().nth(3)?.parse().ok()).unwrap_or(1024)
 }
+
+/// Packets that the machine's CPUs have dropped because too many waited for them, which on loopback happens when a CPU
+/// has too much to do. TCP sends again what it wants to have arrived.
+pub(crate) fn dropped_packets() -> usize {
+    let text = std::fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default();
+    let dropped = |line: &str| usize::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
+    text.lines().filter_map(dropped).sum()
+}

@@ -21,10 +21,10 @@ use std::time::{Duration, Instant};
 pub(crate) use client::Client;
 pub(crate) use disk::Disk;
 pub(crate) use folder::Folder;
-pub(crate) use kernel::{Slabs, descriptor_limit};
+pub(crate) use kernel::{Slabs, descriptor_limit, dropped_packets};
 pub(crate) use memory::Memory;
 pub(crate) use peer::Peer;
-pub(crate) use process::{API_OFF, Hailer, hailer, hailer_output};
+pub(crate) use process::{API_OFF, Hailer, counter, hailer, hailer_output};
 pub(crate) use times::percentiles;
 
 /// How long anything may take that happens at once on an idle machine.

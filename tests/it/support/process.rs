@@ -243,3 +243,9 @@ impl Drop for Hailer {
         }
     }
 }
+
+/// A counter of a line of the log.
+pub(crate) fn counter(line: &str, name: &str) -> usize {
+    let value = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    value.map_or(0, |value| value.parse().expect("a counter is a number"))
+}

@@ -17,8 +17,9 @@ use super::peer::{CLOSE, PATH, TEXT, frame_len};
 const UNDER_WAY_MAX: usize = 256;
 
 /// Clients that connect from one address. The kernel tries every other port first, and when these some 14,000 are
-/// taken it looks at all of them again for each further client, which takes longer than all else.
-const CLIENTS_OF_ADDRESS: usize = 12_000;
+/// taken it looks at all of them again for each further client, which takes longer than all else; a port that was used
+/// rests for a minute, so clients that come anew have theirs of further addresses.
+const CLIENTS_OF_ADDRESS: usize = 4000;
 
 /// How long the clients may go without any of them getting on.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -65,7 +66,7 @@ pub(crate) enum Ending {
     Handshake,
     /// Without a word.
     Fin,
-    /// With a reset.
+    /// With a reset, which the kernel sends once: if it is lost, the server learns of the end by `idle_timeout`.
     Reset,
 }
 
