@@ -238,7 +238,7 @@ limits! {
     /// Commands and broadcasts taken from the mailbox in one turn of a shard's loop.
     mail_per_turn: usize = 1024, least 1;
     /// Writes between two looks at what else has happened.
-    writes_per_turn: usize = 512, least 1;
+    writes_per_turn: usize = 1024, least 1;
     /// Time without accepting after the process has run out of descriptors.
     accept_pause: Duration = Duration::from_millis(250), least Duration::from_millis(10);
     /// Time from the first signal to the end of the process at the latest.

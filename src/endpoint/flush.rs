@@ -52,9 +52,9 @@ impl Offer {
     }
 }
 
-/// Offers that are made at once: so many that the system is entered rarely, and so few that their places stay in the
-/// nearest cache.
-pub const OFFERS_MAX: usize = 256;
+/// Offers that are made at once: what the kernel works on and what is ours push each other out of the caches, so the two
+/// take turns rarely (`benches/README.md`).
+pub const OFFERS_MAX: usize = 1024;
 
 /// Where an endpoint writes to: the sockets of the event loop, or pretended ones.
 pub trait Sink {
