@@ -1,6 +1,6 @@
 //! A client with manners: tungstenite, and the messages of Phoenix over it.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use hailer::phoenix::Serializer;
@@ -20,9 +20,39 @@ pub(crate) struct Event {
     pub(crate) payload: Value,
 }
 
+/// A connection that goes on as often as a signal interrupts it: the kernel does not by itself where a time-out is set.
+struct Uninterrupted(TcpStream);
+
+impl Uninterrupted {
+    fn retry<T>(&mut self, mut act: impl FnMut(&mut TcpStream) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            match act(&mut self.0) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+impl Read for Uninterrupted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.retry(|stream| stream.read(buffer))
+    }
+}
+
+impl Write for Uninterrupted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.retry(|stream| stream.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// A Phoenix client on a WebSocket.
 pub(crate) struct Client {
-    web_socket: WebSocket<TcpStream>,
+    web_socket: WebSocket<Uninterrupted>,
     serializer: Serializer,
     next_ref: u64,
 }
@@ -52,7 +82,7 @@ impl Client {
         };
         let separator = if params.is_empty() { "" } else { "&" };
         let address = format!("ws://{address}/socket/websocket?{params}{separator}vsn={vsn}");
-        match tungstenite::client::client(address, stream) {
+        match tungstenite::client::client(address, Uninterrupted(stream)) {
             Ok((web_socket, _)) => Ok(Self { web_socket, serializer, next_ref: 1 }),
             Err(HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
             Err(error) => panic!("the upgrade fails: {error}"),
@@ -98,19 +128,9 @@ impl Client {
         reply.payload
     }
 
-    /// Reads on as often as a signal interrupts it: a socket with a time-out is not read again by itself.
-    fn read(&mut self) -> Result<Message, Error> {
-        loop {
-            match self.web_socket.read() {
-                Err(Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
-                result => return result,
-            }
-        }
-    }
-
     /// The next message.
     pub(crate) fn event(&mut self) -> Event {
-        let message = self.read().expect("a message comes");
+        let message = self.web_socket.read().expect("a message comes");
         let value: Value = match &message {
             Message::Text(text) => serde_json::from_str(text).expect("a message is JSON"),
             other => panic!("{other:?} instead of a message"),
@@ -150,7 +170,7 @@ impl Client {
 
     /// Answers a ping, which must be next.
     pub(crate) fn answer_ping(&mut self) {
-        match self.read() {
+        match self.web_socket.read() {
             // The answer waits for whatever is sent next.
             Ok(Message::Ping(_)) => self.web_socket.flush().expect("the server takes it"),
             other => panic!("{other:?} instead of a ping"),
@@ -164,12 +184,12 @@ impl Client {
 
     /// The server's close frame, which must be next; then its end of the connection.
     pub(crate) fn closed(&mut self) -> Option<(u16, String)> {
-        let frame = match self.read() {
+        let frame = match self.web_socket.read() {
             Ok(Message::Close(frame)) => frame,
             other => panic!("{other:?} instead of a close frame"),
         };
         // The close frame is answered by this read, and the server ends the connection.
-        match self.read() {
+        match self.web_socket.read() {
             Err(Error::ConnectionClosed) => {}
             other => panic!("{other:?} instead of the end"),
         }
