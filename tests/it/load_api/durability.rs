@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::publishing::{API_KEY, configured, serve};
 use super::{Caller, api_of};
-use crate::support::{Client, Disk, PATIENCE, crowd, eventually};
+use crate::support::{Client, Disk, PatientStream, crowd, eventually};
 
 const KILLS: usize = if cfg!(debug_assertions) { 5 } else { 20 };
 /// Publishes of each process, of which it gets to half.
@@ -18,8 +18,8 @@ const CALLERS: usize = 4;
 
 /// Makes calls until the server is gone, and notes the messages that it has acknowledged.
 fn publish_until_killed(api: SocketAddr, acknowledged: &Mutex<Vec<String>>, count: &AtomicUsize) {
-    let Ok(mut stream) = TcpStream::connect(api) else { return };
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    let Ok(stream) = TcpStream::connect(api) else { return };
+    let mut stream = PatientStream::new(stream);
     let message = json!({
         "topic": "room:lobby", "event": "new_msg", "payload": {"body": "kept"}, "durability": "disk",
     });

@@ -1,6 +1,5 @@
 //! A client with manners: tungstenite, and the messages of Phoenix over it.
 
-use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use hailer::phoenix::Serializer;
@@ -9,6 +8,7 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::{Error, HandshakeError, Message, WebSocket};
 
 use super::PATIENCE;
+use super::patient::PatientStream;
 
 /// A message, whatever its form on the wire.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,39 +20,9 @@ pub(crate) struct Event {
     pub(crate) payload: Value,
 }
 
-/// A connection that goes on as often as a signal interrupts it: the kernel does not by itself where a time-out is set.
-struct Uninterrupted(TcpStream);
-
-impl Uninterrupted {
-    fn retry<T>(&mut self, mut act: impl FnMut(&mut TcpStream) -> io::Result<T>) -> io::Result<T> {
-        loop {
-            match act(&mut self.0) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => return result,
-            }
-        }
-    }
-}
-
-impl Read for Uninterrupted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.retry(|stream| stream.read(buffer))
-    }
-}
-
-impl Write for Uninterrupted {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.retry(|stream| stream.write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
 /// A Phoenix client on a WebSocket.
 pub(crate) struct Client {
-    web_socket: WebSocket<Uninterrupted>,
+    web_socket: WebSocket<PatientStream>,
     serializer: Serializer,
     next_ref: u64,
 }
@@ -73,16 +43,13 @@ impl Client {
         params: &str,
     ) -> Result<Self, u16> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("the server accepts");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        stream.set_nodelay(true).expect("an option can be set");
         let vsn = match serializer {
             Serializer::V1 => "1.0.0",
             Serializer::V2 => "2.0.0",
         };
         let separator = if params.is_empty() { "" } else { "&" };
         let address = format!("ws://{address}/socket/websocket?{params}{separator}vsn={vsn}");
-        match tungstenite::client::client(address, Uninterrupted(stream)) {
+        match tungstenite::client::client(address, PatientStream::new(stream)) {
             Ok((web_socket, _)) => Ok(Self { web_socket, serializer, next_ref: 1 }),
             Err(HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
             Err(error) => panic!("the upgrade fails: {error}"),

@@ -1,6 +1,6 @@
 //! A peer without manners: raw bytes over TCP, and the server's frames as they come.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use serde_json::Value;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::PATIENCE;
+use super::patient::PatientStream;
 
 pub(crate) const PATH: &str = "/socket/websocket?vsn=2.0.0";
 
@@ -19,7 +20,7 @@ pub(crate) const PONG: u8 = 0xa;
 
 /// One TCP connection to the server.
 pub(crate) struct Peer {
-    stream: TcpStream,
+    stream: PatientStream,
     received: Vec<u8>,
 }
 
@@ -70,10 +71,7 @@ impl Peer {
     }
 
     fn from_stream(stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        stream.set_nodelay(true).expect("an option can be set");
-        Self { stream, received: Vec::new() }
+        Self { stream: PatientStream::new(stream), received: Vec::new() }
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
@@ -87,26 +85,23 @@ impl Peer {
 
     /// Ends this side; the server may still send.
     pub(crate) fn half_close(&self) {
-        self.stream.shutdown(Shutdown::Write).expect("the connection is there");
+        self.stream.socket().shutdown(Shutdown::Write).expect("the connection is there");
     }
 
     /// Ends the connection with a reset.
     pub(crate) fn reset(self) {
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("an option can be set");
+        SockRef::from(self.stream.socket()).set_linger(Some(Duration::ZERO)).expect("an option can be set");
     }
 
     /// Reads once; `false` at the server's end.
     fn fill(&mut self) -> bool {
         let mut buffer = [0; 16 * 1024];
-        loop {
-            match self.stream.read(&mut buffer) {
-                Ok(n) => {
-                    self.received.extend_from_slice(&buffer[..n]);
-                    return n > 0;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&self.received)),
+        match self.stream.read(&mut buffer) {
+            Ok(n) => {
+                self.received.extend_from_slice(&buffer[..n]);
+                n > 0
             }
+            Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&self.received)),
         }
     }
 
@@ -143,9 +138,9 @@ impl Peer {
 
     /// The response, if something of it has come.
     pub(crate) fn response_if_any(&mut self) -> Option<Response> {
-        self.stream.set_nonblocking(true).expect("an option can be set");
-        let peeked = self.stream.peek(&mut [0]);
-        self.stream.set_nonblocking(false).expect("an option can be set");
+        self.stream.socket().set_nonblocking(true).expect("an option can be set");
+        let peeked = self.stream.socket().peek(&mut [0]);
+        self.stream.socket().set_nonblocking(false).expect("an option can be set");
         matches!(peeked, Ok(1)).then(|| self.response())
     }
 
