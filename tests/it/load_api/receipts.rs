@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use hailer::testing::{upgrade_request, write_masked};
 use mio::{Events, Interest, Poll, Token};
@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 use super::{Caller, api_of};
 use crate::load::clients;
 use crate::support::peer::{PATH, PING, PONG, frame_len};
-use crate::support::{Hailer, PATIENCE, crowd, eventually};
+use crate::support::{Hailer, PATIENCE, PatientStream, crowd, eventually};
 
 const CLIENTS: usize = if cfg!(debug_assertions) { 3_000 } else { 15_000 };
 
@@ -20,26 +20,31 @@ const CLIENTS: usize = if cfg!(debug_assertions) { 3_000 } else { 15_000 };
 const AUDIENCE: &str = "HAILER_TEST_AUDIENCE";
 
 /// Clients in a process of their own, killed with it.
-struct Audience(Child);
+struct Audience {
+    process: Child,
+    /// Held open: the process ends when it can't say that it has been running for a minute.
+    _says: BufReader<ChildStdout>,
+}
 
 impl Audience {
     /// Starts a process with so many clients; returns when all have joined.
     fn start(address: SocketAddr, count: usize) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("this program has a path"))
+        let mut process = Command::new(std::env::current_exe().expect("this program has a path"))
             .args(["load_api::receipts::an_audience_of_another_process", "--exact", "--nocapture"])
             .env(AUDIENCE, format!("{address} {count}"))
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
             .spawn()
             .expect("this program starts once more");
-        let lines = BufReader::new(child.stdout.take().expect("stdout is a pipe")).lines();
-        let joined = lines.map_while(Result::ok).any(|line| line.ends_with("all have joined"));
+        let mut says = BufReader::new(process.stdout.take().expect("stdout is a pipe"));
+        let joined =
+            says.by_ref().lines().map_while(Result::ok).any(|line| line.ends_with("all have joined"));
         assert!(joined, "the clients of another process have not joined");
-        Self(child)
+        Self { process, _says: says }
     }
 
     fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status();
+        let status =
+            Command::new("kill").args([&format!("-{name}"), &self.process.id().to_string()]).status();
         assert!(status.expect("kill runs").success());
     }
 }
@@ -47,8 +52,8 @@ impl Audience {
 impl Drop for Audience {
     fn drop(&mut self) {
         // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -96,8 +101,8 @@ fn connect(from: Ipv4Addr, to: SocketAddr) -> std::net::TcpStream {
 }
 
 /// Upgrades and joins: the connection, and what has come behind the reply.
-fn join(mut stream: std::net::TcpStream) -> (mio::net::TcpStream, Vec<u8>) {
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+fn join(stream: std::net::TcpStream) -> (mio::net::TcpStream, Vec<u8>) {
+    let mut stream = PatientStream::new(stream);
     let mut hello = upgrade_request(PATH).into_bytes();
     write_masked(&mut hello, 1, true, br#"["1","1","room:lobby","phx_join",{}]"#);
     stream.write_all(&hello).expect("the server takes it");
@@ -108,6 +113,7 @@ fn join(mut stream: std::net::TcpStream) -> (mio::net::TcpStream, Vec<u8>) {
         assert!(read > 0, "the server has ended the connection");
         received.extend_from_slice(&buffer[..read]);
     }
+    let stream = stream.into_socket();
     stream.set_nonblocking(true).expect("it can be");
     (mio::net::TcpStream::from_std(stream), Vec::new())
 }
@@ -134,10 +140,11 @@ fn receipts_end_at_the_number_of_clients_that_have_received_it() {
     let stopped = count / 10;
     let hailer = Hailer::start(&["--api-listen", "127.0.0.1:0", "--timeout", "600s"]);
     let key = hailer.said("API key of this run: ");
-    let mut caller = Caller::new(api_of(&hailer), &key);
     let awake = Audience::start(hailer.address(), count - stopped);
     let asleep = Audience::start(hailer.address(), stopped);
     asleep.signal("STOP");
+    // The server waits for the first request no longer than for any other, so the caller comes behind them all.
+    let mut caller = Caller::new(api_of(&hailer), &key);
 
     let message = json!({
         "topic": "room:lobby", "event": "new_msg", "payload": {"body": "maintenance"}, "receipts": true,
@@ -164,7 +171,15 @@ fn receipts_end_at_the_number_of_clients_that_have_received_it() {
     let published = caller.post("/api/v1/publish", &message.to_string());
     let path = format!("/api/v1/messages/{}", published["id"].as_str().expect("it has an id"));
     drop((asleep, awake));
+    let another =
+        json!({"topic": "room:lobby", "event": "new_msg", "payload": {"body": "is anybody there?"}});
+    let mut asked = 0;
     let ended = eventually("the end of the count", || {
+        // A reset is sent once and may be lost; what is sent to such a client is answered with another.
+        asked += 1;
+        if asked % 100 == 0 {
+            caller.post("/api/v1/publish", &another.to_string());
+        }
         let message = caller.get(&path);
         (message["progress"]["done"] == true).then_some(message)
     });

@@ -22,6 +22,11 @@ impl PatientStream {
         &self.0
     }
 
+    /// The socket, to be read and written in another way.
+    pub(crate) fn into_socket(self) -> TcpStream {
+        self.0
+    }
+
     fn retry<T>(&mut self, mut act: impl FnMut(&mut TcpStream) -> io::Result<T>) -> io::Result<T> {
         loop {
             match act(&mut self.0) {
