@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::handle::{ChannelHandle, DeferredReply, JoinKey, Post, SocketKey};
-use super::{Assigns, PayloadBuf};
+use super::{Assigns, PayloadBuf, TopicName};
 use crate::auth::Identity;
 use crate::phoenix::{Ref, RefBuf};
 
@@ -18,7 +18,7 @@ pub(crate) enum Action {
 
 /// Who called, and about what.
 pub(crate) struct Origin<'a> {
-    pub(crate) topic: &'a Arc<str>,
+    pub(crate) topic: &'a TopicName,
     pub(crate) join: JoinKey,
     /// The message that is being handled; its ref may be null.
     pub(crate) message_ref: Option<Option<Ref<'a>>>,
@@ -148,7 +148,7 @@ impl<'a> Context<'a> {
         ChannelHandle {
             post: Arc::clone(self.origin.post),
             to: self.origin.join,
-            topic: Arc::clone(self.origin.topic),
+            topic: self.origin.topic.clone(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Info, PayloadBuf};
+use super::{Info, PayloadBuf, TopicName};
 use crate::phoenix::RefBuf;
 
 /// A client's socket on this node: the shard that has it, its place there, and which of the sockets that
@@ -62,7 +62,7 @@ pub(crate) trait Post: Send + Sync {
 pub struct ChannelHandle {
     pub(super) post: Arc<dyn Post>,
     pub(super) to: JoinKey,
-    pub(super) topic: Arc<str>,
+    pub(super) topic: TopicName,
 }
 
 impl ChannelHandle {

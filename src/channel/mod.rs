@@ -45,6 +45,10 @@ pub use payload::PayloadBuf;
 pub(crate) use router::RouteIndex;
 pub use router::{PatternError, Router, SlowReader, TopicPattern};
 
+/// The name of a topic, which its handles share. It has one counter, not two as in [`std::sync::Arc`]: every user may have a
+/// topic.
+pub(crate) type TopicName = triomphe::Arc<str>;
+
 /// What any thread sends to a channel's [`handle_info`](Channel::handle_info).
 pub type Info = Box<dyn Any + Send>;
 

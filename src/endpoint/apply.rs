@@ -12,7 +12,7 @@ use crate::auth::Identity;
 use crate::broker::Mail;
 use crate::channel::{
     Action, Assigns, Channel, ChannelError, Command, Context, Ended, Info, JoinKey, Origin, PayloadBuf,
-    SocketKey,
+    SocketKey, TopicName,
 };
 use crate::connection::{ConnectionId, Entry};
 use crate::fault::Fault;
@@ -25,7 +25,7 @@ use crate::prepared::{PreparedBroadcast, WireForm};
 pub(super) struct Joined {
     pub(super) id: ConnectionId,
     pub(super) serial: u32,
-    pub(super) topic: Arc<str>,
+    pub(super) topic: TopicName,
     pub(super) channel: Arc<dyn Channel>,
     /// The user behind the socket.
     pub(super) identity: Option<Arc<Identity>>,

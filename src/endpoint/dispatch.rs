@@ -203,7 +203,7 @@ impl Endpoint {
     ) -> Joined {
         self.join_serial = self.join_serial.wrapping_add(1);
         let channel = Arc::clone(&self.config.router.route(route).channel);
-        let name = known.map_or_else(|| topic.into(), |id| Arc::clone(&self.hub.topic(id).name));
+        let name = known.map_or_else(|| topic.into(), |id| self.hub.topic(id).name.clone());
         let identity = self.identity(id).cloned();
         Joined { id, serial: self.join_serial, topic: name, channel, identity }
     }

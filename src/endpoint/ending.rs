@@ -301,7 +301,7 @@ impl Endpoint {
     pub(super) fn joined(&self, id: ConnectionId, topic: TopicId, serial: u32) -> Joined {
         let topic = self.hub.topic(topic);
         let route = self.config.router.route(topic.route);
-        let (topic, channel) = (Arc::clone(&topic.name), Arc::clone(&route.channel));
+        let (topic, channel) = (topic.name.clone(), Arc::clone(&route.channel));
         Joined { id, serial, topic, channel, identity: self.identity(id).cloned() }
     }
 }

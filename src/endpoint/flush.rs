@@ -5,7 +5,6 @@
 //! subscribers, which touches 16 bytes of the subscription and 32 of the connection.
 
 use std::io::IoSlice;
-use std::sync::Arc;
 use std::time::Instant;
 
 #[cfg(debug_assertions)]
@@ -391,7 +390,7 @@ impl Endpoint {
         };
         let (index, join_ref) = (join.index, join.join_ref.clone());
         let Some(serializer) = connection.socket().map(|socket| socket.serializer) else { return };
-        let topic = Arc::clone(&self.hub.topic(key.topic).name);
+        let topic = self.hub.topic(key.topic).name.clone();
         let Some(stream) = self.hub.stream(key) else { return };
         let (cursor, frame_end) = (stream.cursor(index), stream.log.frame_end(stream.cursor(index)));
         let outbox = &mut connection.outbox;

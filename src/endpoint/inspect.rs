@@ -165,7 +165,7 @@ impl Endpoint {
     pub fn inspect_connection(&self, id: ConnectionId) -> Option<FoundConnection> {
         let connection = self.find(id).filter(|connection| !connection.is_closing())?;
         let socket = connection.socket()?;
-        let name = |topic: TopicId| Arc::clone(&self.hub.topic(topic).name);
+        let name = |topic: TopicId| Arc::from(&*self.hub.topic(topic).name);
         Some(FoundConnection {
             id,
             transport: transport(connection),
@@ -353,7 +353,7 @@ fn since(connection: &Connection) -> u32 {
 }
 
 fn found_topic(topic: &Topic) -> FoundTopic {
-    let mut found = FoundTopic { name: Arc::clone(&topic.name), web_sockets: 0, sessions: 0, behind: 0 };
+    let mut found = FoundTopic { name: Arc::from(&*topic.name), web_sockets: 0, sessions: 0, behind: 0 };
     for (form, stream) in topic.streams() {
         match form {
             WireForm::WebSocketV1 | WireForm::WebSocketV2 => found.web_sockets += stream.subscribers.len(),

@@ -13,7 +13,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::time::Instant;
 
-use crate::channel::RouteIndex;
+use crate::channel::{RouteIndex, TopicName};
 use crate::prepared::{PreparedBroadcast, WireForm};
 use crate::tables::{Hashes, Slots};
 
@@ -160,7 +160,7 @@ impl Hub {
     pub(crate) fn subscribe(
         &mut self,
         known: Option<TopicId>,
-        name: &str,
+        name: &TopicName,
         route: RouteIndex,
         form: WireForm,
         slot: u32,
@@ -173,9 +173,9 @@ impl Hub {
         (id, index)
     }
 
-    fn insert_topic(&mut self, name: &str, route: RouteIndex, form: WireForm) -> TopicId {
-        let hash = self.hasher.hash_one(name);
-        let key = self.topics.insert(Topic::new(name, route, form));
+    fn insert_topic(&mut self, name: &TopicName, route: RouteIndex, form: WireForm) -> TopicId {
+        let hash = self.hasher.hash_one(&**name);
+        let key = self.topics.insert(Topic::new(name.clone(), route, form));
         let id = TopicId(u32::try_from(key).expect("topics have subscribers, whose slots are 32 bits wide"));
         let (topics, hasher) = (&self.topics, &self.hasher);
         self.names.insert_unique(hash, id.0, |id| hasher.hash_one(&*topics[id as usize].name));

@@ -1,13 +1,11 @@
 //! A topic and its streams.
 
-use std::sync::Arc;
-
 use super::Stream;
-use crate::channel::RouteIndex;
+use crate::channel::{RouteIndex, TopicName};
 use crate::prepared::WireForm;
 
 pub(crate) struct Topic {
-    pub(crate) name: Arc<str>,
+    pub(crate) name: TopicName,
     pub(crate) route: RouteIndex,
     streams: Streams,
 }
@@ -21,8 +19,8 @@ enum Streams {
 
 impl Topic {
     /// A topic with a stream in which nobody is yet.
-    pub(super) fn new(name: &str, route: RouteIndex, form: WireForm) -> Self {
-        Self { name: name.into(), route, streams: Streams::One(form, Stream::default()) }
+    pub(super) fn new(name: TopicName, route: RouteIndex, form: WireForm) -> Self {
+        Self { name, route, streams: Streams::One(form, Stream::default()) }
     }
 
     /// The streams of a topic, with their forms.
@@ -94,7 +92,7 @@ mod tests {
     fn a_topic_has_the_streams_that_are_subscribed() {
         use WireForm::{LongPollV2, WebSocketV1, WebSocketV2};
         let subscriber = |slot| Subscriber { cursor: 0, slot };
-        let mut topic = Topic::new("user:ada", RouteIndex(0), WebSocketV2);
+        let mut topic = Topic::new("user:ada".into(), RouteIndex(0), WebSocketV2);
         for (form, slot) in [(WebSocketV2, 2), (LongPollV2, 3), (WebSocketV1, 1)] {
             topic.stream_or_insert(form).subscribers.push(subscriber(slot));
         }
