@@ -22,17 +22,25 @@ use crate::socket::Socket;
 pub struct Gone;
 
 /// What one connection of many is offered.
+///
+/// A thousand of them stand between the kernel's work and the subscribers, so they are small.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer {
     id: ConnectionId,
     /// Where its part of the bytes begins.
-    from: usize,
+    from: u32,
     /// Its place among the subscribers.
-    index: usize,
-    taken: Result<usize, Gone>,
+    index: u32,
+    taken: Result<u32, Gone>,
 }
 
+const _: () = assert!(size_of::<Offer>() == 24);
+
 impl Offer {
+    fn new(id: ConnectionId, from: u32, index: usize) -> Self {
+        Self { id, from, index: u32::try_from(index).expect("slots are 32 bits wide"), taken: Ok(0) }
+    }
+
     /// To whom it is made.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
@@ -42,12 +50,13 @@ impl Offer {
     /// What is offered, of the bytes that all offers are made of.
     #[must_use]
     pub fn bytes_of<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
-        &bytes[self.from..]
+        &bytes[self.from as usize..]
     }
 
     /// Notes what has come of it, as [`Sink::send`] returns it. An offer about which nothing is noted was not taken.
     pub fn set_taken(&mut self, taken: Result<usize, Gone>) {
-        self.taken = taken;
+        // No system takes 4 GiB with one call.
+        self.taken = taken.map(|taken| u32::try_from(taken).unwrap_or(u32::MAX));
     }
 }
 
@@ -68,7 +77,7 @@ pub trait Sink {
     /// one by one. Whoever can have the system take many at once does so.
     fn send_many(&mut self, bytes: &[u8], offers: &mut [Offer]) {
         for offer in offers {
-            offer.taken = self.send(offer.id, &[IoSlice::new(offer.bytes_of(bytes))]);
+            offer.set_taken(self.send(offer.id, &[IoSlice::new(offer.bytes_of(bytes))]));
         }
     }
 
@@ -195,7 +204,7 @@ impl Endpoint {
     fn next_offers(&mut self, key: StreamKey, left: &mut usize) -> Next {
         self.offers.clear();
         let Some(stream) = self.hub.stream(key) else { return Next::Nobody };
-        let (end, (tail, tail_start)) = (stream.log.end(), stream.log.tail());
+        let (end, (_, tail_start)) = (stream.log.end(), stream.log.tail());
         while let Some(subscriber) = stream.subscribers.get(stream.walked) {
             if *left == 0 {
                 return Next::Slice;
@@ -217,14 +226,14 @@ impl Endpoint {
                 self.queued.push_back(subscriber.slot);
                 continue;
             }
-            if subscriber.cursor < tail_start {
+            let from = subscriber.cursor.checked_sub(tail_start).and_then(|from| u32::try_from(from).ok());
+            let Some(from) = from else {
                 stream.walked = index;
                 return Next::Behind;
-            }
+            };
             *left -= 1;
             let id = ConnectionId { slot: subscriber.slot, generation: connection.generation };
-            let from = usize::try_from(subscriber.cursor - tail_start).unwrap_or(tail.len());
-            self.offers.push(Offer { id, from, index, taken: Ok(0) });
+            self.offers.push(Offer::new(id, from, index));
         }
         Next::Nobody
     }
@@ -240,9 +249,10 @@ impl Endpoint {
         let id = ConnectionId { slot, generation: connection.generation };
         let mut gathered = Gathered::new();
         stream.log.pieces(cursor, stream.log.end()).for_each(|piece| gathered.add(piece));
-        let taken = sink.send(id, gathered.as_slices());
+        let mut offer = Offer::new(id, 0, index);
+        offer.set_taken(sink.send(id, gathered.as_slices()));
         let offered = gathered.bytes;
-        self.offers.push(Offer { id, from: 0, index, taken });
+        self.offers.push(offer);
         self.settle(key, now, |taken| taken < offered);
     }
 
@@ -253,17 +263,18 @@ impl Endpoint {
         let end = stream.log.end();
         let mut caught_up = 0;
         for Offer { id, index, taken, .. } in &self.offers {
+            let taken = taken.map(|taken| taken as usize);
             if let Ok(taken) = taken {
-                self.stats.bytes_out += *taken as u64;
-                let subscriber = &mut stream.subscribers[*index];
-                subscriber.cursor += *taken as u64;
+                self.stats.bytes_out += taken as u64;
+                let subscriber = &mut stream.subscribers[*index as usize];
+                subscriber.cursor += taken as u64;
                 if subscriber.cursor == end {
                     caught_up += 1;
                     continue;
                 }
             }
             let Some(connection) = self.connections.get_mut(id.slot()) else { continue };
-            match *taken {
+            match taken {
                 Err(Gone) => {
                     connection.blocked = true;
                     connection.reset = true;

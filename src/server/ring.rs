@@ -25,8 +25,8 @@ pub(super) const SENDS_MIN: usize = 8;
 /// The queues of one shard.
 pub(super) struct Ring {
     queues: IoUring,
-    /// What came of the last batch, by the offers' places.
-    results: Vec<Option<i32>>,
+    /// A bit for each offer of the last batch that was taken, be it in part.
+    taken: [u64; OFFERS_MAX / 64],
 }
 
 impl Ring {
@@ -43,7 +43,7 @@ impl Ring {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => IoUring::new(entries)?,
             other => other?,
         };
-        let mut ring = Self { queues, results: Vec::with_capacity(OFFERS_MAX) };
+        let mut ring = Self { queues, taken: [0; OFFERS_MAX / 64] };
         ring.prove()?;
         Ok(ring)
     }
@@ -57,18 +57,20 @@ impl Ring {
         self.queues.completion().next().map(drop).ok_or_else(|| io::Error::other("no completion"))
     }
 
-    /// Offers the ends of `bytes` to the sockets that `socket_of` names, at most [`OFFERS_MAX`] of them.
+    /// Offers the ends of `bytes` to the sockets that `socket_of` names, at most [`OFFERS_MAX`] of them. `on_taken` is
+    /// told of each that was taken, and how many bytes of it, and must not panic; about the others the ordinary path
+    /// decides.
     ///
     /// # Errors
     /// The ring has failed and is not to be used again. What it had done until then is told all the same.
     pub(super) fn send(
         &mut self,
         bytes: &[u8],
-        offers: &[Offer],
+        offers: &mut [Offer],
         socket_of: impl Fn(&Offer) -> Option<RawFd>,
+        on_taken: impl FnMut(&mut Offer, usize),
     ) -> io::Result<()> {
-        self.results.clear();
-        self.results.resize(offers.len(), None);
+        self.taken.fill(0);
         let mut waiting = 0;
         let mut submission = self.queues.submission();
         for (at, offer) in offers.iter().enumerate() {
@@ -84,23 +86,34 @@ impl Ring {
             }
         }
         drop(submission);
-        self.complete(waiting)
+        self.complete(waiting, offers, on_taken)
     }
 
-    /// How many bytes the offer in this place of the last batch came to; `None` if it has failed or was not made, so the
-    /// ordinary path decides.
-    pub(super) fn taken(&self, at: usize) -> Option<usize> {
-        self.results.get(at).copied().flatten().and_then(|result| usize::try_from(result).ok())
+    /// Whether all of the last batch, of so many offers, were taken.
+    pub(super) fn has_taken_all(&self, offers: usize) -> bool {
+        self.taken.iter().map(|bits| bits.count_ones() as usize).sum::<usize>() == offers
+    }
+
+    /// Whether the offer in this place of the last batch was taken.
+    pub(super) fn has_taken(&self, at: usize) -> bool {
+        self.taken.get(at / 64).is_some_and(|bits| bits & 1 << (at % 64) != 0)
     }
 
     /// Has the kernel take the entries, and waits until it is done with each.
-    fn complete(&mut self, mut waiting: usize) -> io::Result<()> {
+    fn complete(
+        &mut self,
+        mut waiting: usize,
+        offers: &mut [Offer],
+        mut on_taken: impl FnMut(&mut Offer, usize),
+    ) -> io::Result<()> {
         while waiting > 0 {
             let submitted = self.queues.submit_and_wait(waiting);
             for completion in self.queues.completion() {
                 let at = usize::try_from(completion.user_data()).unwrap_or(usize::MAX);
-                if let Some(result) = self.results.get_mut(at) {
-                    *result = Some(completion.result());
+                let (offer, bits) = (offers.get_mut(at), self.taken.get_mut(at / 64));
+                if let (Some(offer), Some(bits), Ok(taken)) = (offer, bits, completion.result().try_into()) {
+                    on_taken(offer, taken);
+                    *bits |= 1 << (at % 64);
                 }
                 waiting -= 1;
             }

@@ -245,19 +245,17 @@ impl Sink for Streams {
             };
             let sockets = &self.sockets;
             let socket_of = |offer: &Offer| Some(sockets.get(offer.id().slot())?.as_ref()?.as_raw_fd());
-            let failed = ring.send(bytes, offers, socket_of).err();
-            let mut left = Vec::new();
-            for (at, offer) in offers.iter_mut().enumerate() {
-                match ring.taken(at) {
-                    Some(taken) => {
-                        offer.set_taken(Ok(taken));
-                        self.watch.note(offer.id(), taken, offer.bytes_of(bytes).len());
-                    }
-                    None => left.push(offer),
-                }
+            let watch = &mut self.watch;
+            let sent = ring.send(bytes, offers, socket_of, |offer, taken| {
+                offer.set_taken(Ok(taken));
+                watch.note(offer.id(), taken, offer.bytes_of(bytes).len());
+            });
+            if !ring.has_taken_all(offers.len()) {
+                let left = (0..).zip(offers.iter_mut()).filter(|(at, _)| !ring.has_taken(*at));
+                let left: Vec<&mut Offer> = left.map(|(_, offer)| offer).collect();
+                self.send_each(bytes, left.into_iter());
             }
-            self.send_each(bytes, left.into_iter());
-            if let Some(error) = failed {
+            if let Err(error) = sent {
                 warn!(%error, "io_uring has failed: broadcasts are sent one by one from here on");
                 self.ring = None;
             }
