@@ -43,7 +43,7 @@ pub(super) struct Doctor {
     /// How many clients there are to be [default: connections_per_shard_max of every shard, if that is configured]
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=1_000_000_000_000))]
     clients: Option<u64>,
-    /// Memory of the server for each client [default: as measured, 184 without tokens, 640 with them]
+    /// Memory of the server for each client [default: as measured, 184 without tokens, 622 with them]
     #[arg(long, value_name = "B", value_parser = value_parser!(u64).range(1..=1_000_000_000))]
     user_bytes: Option<u64>,
     /// The running server whose limits count, rather than those that this command was started with
