@@ -220,7 +220,7 @@ fn the_configuration_counts_and_its_secrets_are_not_told() {
     // What is configured is what is wanted, and users with tokens cost more.
     assert_eq!((&report["clients_wanted"], &report["fits"]), (&json!(20_000), &json!(true)), "{report}");
     assert_eq!((&report["first"], &report["clients_max"]), (&json!("connections"), &json!(20_000)));
-    assert_eq!(report["client_bytes"]["user"], 640);
+    assert_eq!(report["client_bytes"]["user"], 622);
     for args in [&["--clients", "90000"][..], &["--json"]] {
         let (code, stdout, stderr) = look_at(&folder.0, &[&["--config", config], args].concat());
         assert_eq!(code, Some(i32::from(args.len() == 2)), "{stdout}{stderr}");
