@@ -53,6 +53,12 @@ impl Offer {
         &bytes[self.from as usize..]
     }
 
+    /// Whether anything of it was taken.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.taken.is_ok_and(|taken| taken > 0)
+    }
+
     /// Notes what has come of it, as [`Sink::send`] returns it. An offer about which nothing is noted was not taken.
     pub fn set_taken(&mut self, taken: Result<usize, Gone>) {
         // No system takes 4 GiB with one call.

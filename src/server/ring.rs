@@ -25,8 +25,6 @@ pub(super) const SENDS_MIN: usize = 8;
 /// The queues of one shard.
 pub(super) struct Ring {
     queues: IoUring,
-    /// A bit for each offer of the last batch that was taken, be it in part.
-    taken: [u64; OFFERS_MAX / 64],
 }
 
 impl Ring {
@@ -43,7 +41,7 @@ impl Ring {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => IoUring::new(entries)?,
             other => other?,
         };
-        let mut ring = Self { queues, taken: [0; OFFERS_MAX / 64] };
+        let mut ring = Self { queues };
         ring.prove()?;
         Ok(ring)
     }
@@ -70,7 +68,6 @@ impl Ring {
         socket_of: impl Fn(&Offer) -> Option<RawFd>,
         on_taken: impl FnMut(&mut Offer, usize),
     ) -> io::Result<()> {
-        self.taken.fill(0);
         let mut waiting = 0;
         let mut submission = self.queues.submission();
         for (at, offer) in offers.iter().enumerate() {
@@ -89,16 +86,6 @@ impl Ring {
         self.complete(waiting, offers, on_taken)
     }
 
-    /// Whether all of the last batch, of so many offers, were taken.
-    pub(super) fn has_taken_all(&self, offers: usize) -> bool {
-        self.taken.iter().map(|bits| bits.count_ones() as usize).sum::<usize>() == offers
-    }
-
-    /// Whether the offer in this place of the last batch was taken.
-    pub(super) fn has_taken(&self, at: usize) -> bool {
-        self.taken.get(at / 64).is_some_and(|bits| bits & 1 << (at % 64) != 0)
-    }
-
     /// Has the kernel take the entries, and waits until it is done with each.
     fn complete(
         &mut self,
@@ -110,10 +97,8 @@ impl Ring {
             let submitted = self.queues.submit_and_wait(waiting);
             for completion in self.queues.completion() {
                 let at = usize::try_from(completion.user_data()).unwrap_or(usize::MAX);
-                let (offer, bits) = (offers.get_mut(at), self.taken.get_mut(at / 64));
-                if let (Some(offer), Some(bits), Ok(taken)) = (offer, bits, completion.result().try_into()) {
+                if let (Some(offer), Ok(taken)) = (offers.get_mut(at), completion.result().try_into()) {
                     on_taken(offer, taken);
-                    *bits |= 1 << (at % 64);
                 }
                 waiting -= 1;
             }

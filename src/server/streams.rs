@@ -250,11 +250,7 @@ impl Sink for Streams {
                 offer.set_taken(Ok(taken));
                 watch.note(offer.id(), taken, offer.bytes_of(bytes).len());
             });
-            if !ring.has_taken_all(offers.len()) {
-                let left = (0..).zip(offers.iter_mut()).filter(|(at, _)| !ring.has_taken(*at));
-                let left: Vec<&mut Offer> = left.map(|(_, offer)| offer).collect();
-                self.send_each(bytes, left.into_iter());
-            }
+            self.send_each(bytes, offers.iter_mut().filter(|offer| !offer.is_taken()));
             if let Err(error) = sent {
                 warn!(%error, "io_uring has failed: broadcasts are sent one by one from here on");
                 self.ring = None;
