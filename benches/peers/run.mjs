@@ -195,10 +195,12 @@ async function startTaking(one, name, settings) {
   return { name, server: server.child, bench, lines };
 }
 
-/// One turn of one server: what it has come to.
+/// One turn of one server: what it has come to. A tool that hangs is ended, and with it the start.
 async function take(one, { bench, lines, name }) {
+  const timer = setTimeout(() => bench.kill("SIGKILL"), RUN_MAX_MS);
   bench.stdin.write(`${one.amount}\n`);
   const { value, done } = await lines.next();
+  clearTimeout(timer);
   if (done || !value.startsWith("{")) throw new Error(`${one.name}, ${name}: ${value ?? "no answer"}`);
   return JSON.parse(value);
 }

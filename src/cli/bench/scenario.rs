@@ -396,14 +396,17 @@ fn settings(bench: &Bench, plan: &Plan) -> BTreeMap<String, String> {
     set("slow-percent", (bench.scenario == Scenario::SlowReaders).then(|| bench.slow_percent.to_string()));
     set("heartbeat", (!bench.plain).then(|| format!("{:?}", bench.heartbeat)));
     set("on-demand", bench.on_demand.then(|| "yes".to_owned()));
-    if bench.scenario == Scenario::Idle && !bench.on_demand {
-        set("duration", Some(format!("{:?}", bench.duration.unwrap_or(IDLE_DURATION))));
-    } else {
-        set("warm-up", Some(bench.warm_up.to_string()));
-        set("rate", plan.rate.map(|rate| rate.to_string()));
-        set("burst", (plan.burst > 1).then(|| plan.burst.to_string()));
-        set("messages", plan.messages.filter(|_| !bench.on_demand).map(|messages| messages.to_string()));
-        set("duration", plan.duration.map(|time| format!("{time:?}")));
+    match bench.scenario {
+        Scenario::Idle if bench.on_demand => {}
+        Scenario::Idle => set("duration", Some(format!("{:?}", bench.duration.unwrap_or(IDLE_DURATION)))),
+        _ => {
+            set("warm-up", Some(bench.warm_up.to_string()));
+            set("rate", plan.rate.map(|rate| rate.to_string()));
+            set("burst", (plan.burst > 1).then(|| plan.burst.to_string()));
+            let messages = plan.messages.filter(|_| !bench.on_demand);
+            set("messages", messages.map(|messages| messages.to_string()));
+            set("duration", plan.duration.map(|time| format!("{time:?}")));
+        }
     }
     settings.extend(bench.labels.iter().cloned());
     settings

@@ -122,6 +122,8 @@ fn clients_go_and_come_back_as_it_is_demanded() {
     let figures = on_demand.end();
     assert_eq!(figures.number("/connecting/joined"), 30);
     assert_eq!(figures.errors(), BTreeMap::new());
+    let told = figures.at("/settings").as_object().expect("an object");
+    assert_eq!((&told["on-demand"], told.get("warm-up")), (&json!("yes"), None), "nothing is published");
 }
 
 #[test]
