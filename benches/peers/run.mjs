@@ -164,6 +164,16 @@ function startTool(words, folder, core, stdioOf) {
   return bench;
 }
 
+/// What is awaited of a tool. One that hangs is ended, which ends the waiting too.
+async function unlessItHangs(bench, awaited) {
+  const timer = setTimeout(() => bench.kill("SIGKILL"), RUN_MAX_MS);
+  try {
+    return await awaited;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /// Runs one case with one server. What the tool has found out is written, whatever it was; the answer is a sentence
 /// if something was wrong.
 async function measure(one, name, round, settings) {
@@ -174,9 +184,7 @@ async function measure(one, name, round, settings) {
   const words = [...wordsFor(one, name, server, one.words(settings.quick)), "--json", json];
   rmSync(json, { force: true });
   const bench = startTool(words, folder, settings["tool-core"], (log) => ["ignore", log, log]);
-  const timer = setTimeout(() => bench.kill("SIGKILL"), RUN_MAX_MS);
-  const code = await bench.ended;
-  clearTimeout(timer);
+  const code = await unlessItHangs(bench, bench.ended);
   await stop(child);
   const labels = { server: name, case: one.name, group: one.group, round: `${round}` };
   const isTold = keep(json, labels, settings.out);
@@ -197,10 +205,8 @@ async function startTaking(one, name, settings) {
 
 /// One turn of one server: what it has come to. A tool that hangs is ended, and with it the start.
 async function take(one, { bench, lines, name }) {
-  const timer = setTimeout(() => bench.kill("SIGKILL"), RUN_MAX_MS);
   bench.stdin.write(`${one.amount}\n`);
-  const { value, done } = await lines.next();
-  clearTimeout(timer);
+  const { value, done } = await unlessItHangs(bench, lines.next());
   if (done || !value.startsWith("{")) throw new Error(`${one.name}, ${name}: ${value ?? "no answer"}`);
   return JSON.parse(value);
 }
