@@ -7,6 +7,7 @@
 
 #[cfg(feature = "accounts")]
 pub mod accounts;
+mod alarm;
 mod connect;
 #[cfg(feature = "accounts")]
 pub mod denials;

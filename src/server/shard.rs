@@ -13,6 +13,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use tracing::{error, info, warn};
 
+use super::alarm::Alarm;
 use super::connect::{Reception, Verdicts, unix_time};
 use super::heap::{self, Crowd};
 use super::listener;
@@ -27,6 +28,7 @@ use crate::stats::Stats;
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
+const ALARM: Token = Token(usize::MAX - 2);
 
 /// Readiness events taken from the kernel at once.
 const EVENTS: usize = 1024;
@@ -90,6 +92,7 @@ impl Shard {
         helpers: Helpers,
     ) -> io::Result<Stats> {
         let mut running = Running {
+            alarm: Alarm::new(self.poll.registry(), ALARM),
             poll: self.poll,
             control: self.control,
             listener: Some(self.listener),
@@ -130,6 +133,7 @@ struct Readable {
 
 struct Running {
     poll: Poll,
+    alarm: Alarm,
     control: Arc<Controls>,
     /// Closed while draining.
     listener: Option<TcpListener>,
@@ -171,7 +175,8 @@ impl Running {
         let mut events = Events::with_capacity(EVENTS);
         let (mut more, mut ended) = (false, Instant::now());
         loop {
-            let timeout = if more { Some(Duration::ZERO) } else { self.timeout(ended) };
+            let timeout =
+                if more { Some(Duration::ZERO) } else { self.alarm.timeout(self.deadline(), ended) };
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -202,11 +207,10 @@ impl Running {
         }
     }
 
-    fn timeout(&self, now: Instant) -> Option<Duration> {
+    /// When there is something to do although nothing has come.
+    fn deadline(&self) -> Option<Instant> {
         let resume = self.accept_paused_until.filter(|_| self.acceptable);
-        let deadlines = [self.endpoint.poll_timeout(), resume, self.drain_deadline];
-        let next = deadlines.into_iter().flatten().min()?;
-        Some(next.saturating_duration_since(now))
+        [self.endpoint.poll_timeout(), resume, self.drain_deadline].into_iter().flatten().min()
     }
 
     /// Notes what has become ready; nothing is read or written yet.
@@ -214,6 +218,7 @@ impl Running {
         match event.token() {
             LISTENER => self.acceptable = true,
             WAKER => {}
+            ALARM => self.alarm.handle_ring(),
             token => {
                 let id = ConnectionId::from_bits(token.0 as u64);
                 if event.is_writable() {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::figures::{
     DESCRIPTORS_BESIDE, DESCRIPTORS_OF_A_SHARD, HEARTBEAT_MICROS, HEARTBEAT_PART, HEARTBEAT_SECONDS,
     KERNEL_BYTES, MEMORY_BESIDE_BYTES, MEMORY_SPARE_PART, PAGES_UNDER_WAY, SEND_BUFFER_FACTOR,
-    UNDER_WAY_BYTES,
+    UNDER_WAY_BYTES, WATCHES_OF_A_SHARD,
 };
 use super::machine::{Machine, UNLIMITED};
 use crate::limits::Limits;
@@ -193,7 +193,7 @@ fn descriptors(machine: &Machine, plan: &Plan) -> [Bound; 4] {
         ),
         hard(
             What::EpollWatches,
-            without(*epoll_watches, plan.shards.saturating_mul(2)),
+            without(*epoll_watches, plan.shards.saturating_mul(WATCHES_OF_A_SHARD)),
             format!("fs.epoll.max_user_watches {}", shown(*epoll_watches)),
         ),
     ]

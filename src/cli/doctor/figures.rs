@@ -25,8 +25,11 @@ pub(super) const SEND_BUFFER_FACTOR: u64 = 2;
 /// accounts' database.
 pub(super) const DESCRIPTORS_BESIDE: u64 = 128;
 
-/// Descriptors of a shard: its listener, its event queue and what wakes it.
-pub(super) const DESCRIPTORS_OF_A_SHARD: u64 = 4;
+/// Descriptors of a shard: its listener, its event queue, what wakes it, its timer and its io_uring.
+pub(super) const DESCRIPTORS_OF_A_SHARD: u64 = 5;
+
+/// What a shard watches besides connections: its listener, what wakes it and its timer.
+pub(super) const WATCHES_OF_A_SHARD: u64 = 3;
 
 /// Memory of the server and the kernel besides the clients' shares: the program, its threads, the sockets' tables.
 pub(super) const MEMORY_BESIDE_BYTES: u64 = 64 * 1024 * 1024;

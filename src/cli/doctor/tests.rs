@@ -64,12 +64,12 @@ fn every_hard_bound_can_be_the_first_to_give_out() {
     };
     let fitting = |room: u64, each: u64| (room - room / 10 - 64 * 1024 * 1024) / each;
     let each = OPEN_USER_BYTES + KERNEL_BYTES;
-    // 128 descriptors are for other things, and four for each shard.
-    check(What::ProcessDescriptors, 1024 - 192, &|machine, _| machine.descriptors_soft = Some(1024));
+    // 128 descriptors are for other things, and five for each shard.
+    check(What::ProcessDescriptors, 1024 - 208, &|machine, _| machine.descriptors_soft = Some(1024));
     check(What::ProcessDescriptors, 0, &|machine, _| machine.descriptors_soft = Some(100));
-    check(What::NrOpen, 50_000 - 192, &|machine, _| machine.nr_open = Some(50_000));
-    check(What::FileMax, 90_000 - 1_192, &|machine, _| machine.file_max = Some(90_000));
-    check(What::EpollWatches, 99_968, &|machine, _| machine.epoll_watches = Some(100_000));
+    check(What::NrOpen, 50_000 - 208, &|machine, _| machine.nr_open = Some(50_000));
+    check(What::FileMax, 90_000 - 1_208, &|machine, _| machine.file_max = Some(90_000));
+    check(What::EpollWatches, 99_952, &|machine, _| machine.epoll_watches = Some(100_000));
     check(What::Memory, fitting(4 * GIB, each), &|machine, _| machine.memory_available_bytes = Some(4 * GIB));
     check(What::Memory, 0, &|machine, _| machine.memory_available_bytes = Some(0));
     check(What::GroupMemory, fitting(GIB, each), &|machine, _| machine.group_room_bytes = Some(GIB));
@@ -121,7 +121,7 @@ fn soft_bounds_are_told_but_never_the_first() {
 #[test]
 fn a_bound_is_red_below_yellow_near_and_green_far_from_what_is_wanted() {
     let mut machine = large();
-    machine.descriptors_soft = Some(1_000 + 192);
+    machine.descriptors_soft = Some(1_000 + 208);
     let level = |wanted| {
         let found = bounds(&machine, &plan(wanted));
         found
@@ -320,24 +320,24 @@ fn the_report_has_a_sentence_levels_and_colours() {
     let plain = text(Some(1_000_000), false);
     begins(
         &plain,
-        "1,000,000 clients don't fit: descriptors of the process give out first, at 832 clients.\n",
+        "1,000,000 clients don't fit: descriptors of the process give out first, at 816 clients.\n",
     );
     assert!(plain.contains("1,000,000 clients send 33,334 heartbeats a second"), "{plain}");
     assert!(
-        plain.contains("\nred                 832  descriptors of the process: RLIMIT_NOFILE 1,024"),
+        plain.contains("\nred                 816  descriptors of the process: RLIMIT_NOFILE 1,024"),
         "{plain}"
     );
     assert!(!plain.contains('\u{1b}'));
     assert!(text(Some(1_000_000), true).contains("\u{1b}[31mred     \u{1b}[0m"));
-    begins(&text(Some(800), false), "800 clients fit: descriptors of the process give out first, at 832");
+    begins(&text(Some(800), false), "800 clients fit: descriptors of the process give out first, at 816");
     let open = text(None, false);
-    begins(&open, "Descriptors of the process give out first, at 832 clients.\n");
+    begins(&open, "Descriptors of the process give out first, at 816 clients.\n");
     // More than the next bound allows would gain nothing.
     assert!(open.contains("-> without systemd: ulimit -n 4000000 before"), "{open}");
-    let failure = Report::new(&machine, &plan(Some(833))).failure();
+    let failure = Report::new(&machine, &plan(Some(817))).failure();
     assert_eq!(
         failure.as_deref(),
-        Some("833 clients don't fit: descriptors of the process give out first, at 832")
+        Some("817 clients don't fit: descriptors of the process give out first, at 816")
     );
 }
 
