@@ -68,6 +68,12 @@ const FIGURES = [
     base: "floor-phoenix",
   },
   {
+    // With each of many goes time in which the machine was away, and which counts as the server's.
+    group: "heartbeats",
+    title: "The same: involuntary switches of the server meanwhile",
+    of: (outcome) => outcome.server?.measured.involuntary_switches,
+  },
+  {
     group: "churn",
     title: "Coming and going: processor time of the server for each client, µs",
     of: (outcome) => outcome.server && cpu(outcome.server.measured) / outcome.returns?.back,
