@@ -3,6 +3,7 @@
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 import { KEYS, call } from "./api.js";
 import { Inbox, Server, join, outcomes, push } from "./harness.js";
@@ -204,4 +205,19 @@ it("each of them comes back by itself when the server has been restarted", async
     await payloads.take(`${way.label} hears what is said afterwards`);
     assert.deepEqual(payloads.items, [{ body: "back again" }], way.label);
   }
+});
+
+it("docs/clients.md names the versions that are tested", () => {
+  const read = (path) => readFileSync(new URL(path, import.meta.url), "utf8");
+  const npm = Object.entries(JSON.parse(read("package.json")).devDependencies)
+    .map(([name, version]) => (version.startsWith("npm:") ? version.slice(4).split("@") : [name, version]))
+    .filter(([name]) => name.startsWith("phoenix"))
+    .map(([name, version]) => `npm \`${name}\` ${version}`);
+  const pypi = ["realtime", "phxsocket", "phoenix-channels-python-client"].map((name) => {
+    const [, version] = new RegExp(`^${name}==(.*)$`, "m").exec(read("../python/requirements.txt"));
+    return `PyPI \`${name}\` ${version}`;
+  });
+  const rows = read("../../docs/clients.md").matchAll(/^\| ((?:npm|PyPI) `[^`]+`) \| ([^ ]+) \|/gm);
+  const documented = Array.from(rows, ([, client, version]) => `${client} ${version}`);
+  assert.deepEqual(documented.sort(), [...npm, ...pypi].sort());
 });
