@@ -64,8 +64,8 @@ pub enum LimitError {
     UnknownName {
         /// The name that was given.
         name: String,
-        /// The existing name that is nearest to it.
-        nearest: &'static str,
+        /// The existing name that may have been meant, if one is like it.
+        nearest: Option<&'static str>,
     },
     /// The value can't be read, or is below the least that makes sense.
     BadValue {
@@ -81,9 +81,10 @@ pub enum LimitError {
 impl std::fmt::Display for LimitError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::UnknownName { name, nearest } => {
+            Self::UnknownName { name, nearest: Some(nearest) } => {
                 write!(f, "there is no limit named \"{name}\"; did you mean \"{nearest}\"?")
             }
+            Self::UnknownName { name, nearest: None } => write!(f, "there is no limit named \"{name}\""),
             Self::BadValue { name, value, least } => {
                 write!(f, "\"{value}\" is no value for the limit {name}: give at least {least}")
             }
@@ -126,7 +127,7 @@ macro_rules! limits {
                         })?;
                     })*
                     _ => {
-                        let nearest = nearest(name, NAMES.iter().copied()).unwrap_or_default();
+                        let nearest = nearest(name, NAMES.iter().copied());
                         return Err(LimitError::UnknownName { name: name.to_owned(), nearest });
                     }
                 }
@@ -292,6 +293,8 @@ mod tests {
             error.to_string(),
             "there is no limit named \"frame_byte_max\"; did you mean \"frame_bytes_max\"?"
         );
+        let error = Limits::default().set("foo", "1").unwrap_err();
+        assert_eq!(error.to_string(), "there is no limit named \"foo\"");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::error::{ApiError, Code};
 use crate::phoenix;
-use crate::suggest::nearest;
+use crate::suggest::{listed, nearest};
 
 /// Fields that an object can have at most.
 const FIELDS_MAX: usize = 12;
@@ -291,10 +291,10 @@ impl<'a> Object<'a> {
     fn unknown(&self, name: &str) -> ApiError {
         // What is longer is no mistyped name.
         let field: String = name.chars().take(64).collect();
-        let known = nearest(&field, self.names.iter().copied()).unwrap_or_default();
-        ApiError::invalid(
-            self.path(&field),
-            format!("There is no such field here; the nearest one is \"{known}\"."),
-        )
+        let known = match nearest(&field, self.names.iter().copied()) {
+            Some(known) => format!("the nearest one is \"{known}\""),
+            None => format!("there are {}", listed(self.names)),
+        };
+        ApiError::invalid(self.path(&field), format!("There is no such field here; {known}."))
     }
 }

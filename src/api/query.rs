@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use super::error::{ApiError, Code};
 use super::rules::check_name;
 use crate::http::query::pairs;
-use crate::suggest::nearest;
+use crate::suggest::{listed, nearest};
 
 /// Bytes of a parameter's value.
 const VALUE_BYTES_MAX: usize = 255;
@@ -85,7 +85,8 @@ fn unknown(name: &str, known: &'static [&'static str]) -> ApiError {
     let name: String = name.chars().take(64).collect();
     let sentence = match nearest(&name, known.iter().copied()) {
         Some(nearest) => format!("There is no such parameter here; the nearest one is \"{nearest}\"."),
-        None => "This path takes no parameters.".to_owned(),
+        None if known.is_empty() => "This path takes no parameters.".to_owned(),
+        None => format!("There is no such parameter here; there are {}.", listed(known)),
     };
     ApiError::invalid(name, sentence)
 }

@@ -145,6 +145,12 @@ fn auth(settings: &Settings, warn: &mut dyn FnMut(&str, &str)) {
             "\"polite\" tells whoever asks why a token is not good, and costs an upgrade each time",
         );
     }
+    let anyone_joins = settings.topics.iter().any(|rule| rule.join == Who::Anyone);
+    if auth.anonymous && !anyone_joins {
+        let message = "clients without a token may connect, but no rule of [[topics]] has join = \"anyone\": there is nothing \
+                       that they may join";
+        warn("auth.anonymous", message);
+    }
     if settings.store.path.is_none() {
         warn(
             "store.path",
@@ -246,10 +252,33 @@ fn messages(settings: &Settings, warn: &mut dyn FnMut(&str, &str)) {
             "no rule of [[topics]] lets users join these topics, so that nobody gets what is sent to a user";
         warn("messages.user_topic", message);
     }
+    back_office_topics(settings, warn);
     if messages.lifetime_max > messages.keep_records {
         let message =
             "the record of a message may go before its lifetime is over; it can't be retracted then";
         warn("messages.lifetime_max", message);
+    }
+}
+
+/// Topics that the back office offers, where what is sent would reach nobody.
+fn back_office_topics(settings: &Settings, warn: &mut dyn FnMut(&str, &str)) {
+    let admin = &settings.admin;
+    if settings.is_demo() || !admin.enabled || settings.api.listen.address().is_none() {
+        return;
+    }
+    let is_joined = |topic: &String| {
+        let topic = TopicRule { pattern: topic.clone(), ..TopicRule::default() };
+        settings.topics.iter().find(|rule| rule.covers(&topic)).is_some_and(|rule| rule.join != Who::Nobody)
+    };
+    if !is_joined(&admin.default_topic) {
+        let message = "no rule of [[topics]] lets anybody join this topic, so that a message to everyone reaches nobody";
+        warn("admin.default_topic", message);
+    }
+    for topic in admin.topics.iter().filter(|topic| !is_joined(topic)) {
+        let message = format!(
+            "no rule of [[topics]] lets anybody join \"{topic}\", so that what is sent there reaches nobody"
+        );
+        warn("admin.topics", &message);
     }
 }
 

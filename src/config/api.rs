@@ -138,10 +138,11 @@ impl ApiListen {
 }
 
 impl Setting for ApiListen {
-    const EXPECTED: &'static str = "an IP address and a port, such as \"127.0.0.1:4001\", or \"off\"";
+    const EXPECTED: &'static str =
+        "an IP address, or localhost, and a port, such as \"127.0.0.1:4001\", or \"off\"";
 
     fn from_text(text: &str) -> Option<Self> {
-        if text == "off" { Some(Self::Off) } else { text.parse().ok().map(Self::At) }
+        if text == "off" { Some(Self::Off) } else { SocketAddr::from_text(text).map(Self::At) }
     }
 
     fn show(&self) -> Option<String> {

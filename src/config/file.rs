@@ -138,8 +138,7 @@ impl File<'_> {
                     let (parent, name) = whole.rsplit_once('.').unwrap_or(("", whole));
                     (parent == table).then_some(name)
                 });
-                let nearest = nearest(name, own.chain(below)).unwrap_or_default();
-                format!("there is no such setting; did you mean \"{nearest}\"?")
+                no_such_setting(nearest(name, own.chain(below)))
             }
         };
         let place = self.place(at);
@@ -182,9 +181,8 @@ impl File<'_> {
                     self.loader.problem(place, whole, wrong.message);
                 }
                 None => {
-                    let nearest = nearest(key.get_ref(), T::KEYS.iter().copied()).unwrap_or_default();
+                    let message = no_such_setting(nearest(key.get_ref(), T::KEYS.iter().copied()));
                     let place = self.place(start);
-                    let message = format!("there is no such setting; did you mean \"{nearest}\"?");
                     self.loader.problem(place, whole, message);
                 }
             }
@@ -195,5 +193,12 @@ impl File<'_> {
             }
         }
         entry
+    }
+}
+
+fn no_such_setting(nearest: Option<&str>) -> String {
+    match nearest {
+        Some(nearest) => format!("there is no such setting; did you mean \"{nearest}\"?"),
+        None => "there is no such setting; docs/configuration.md lists all".to_owned(),
     }
 }

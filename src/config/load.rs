@@ -177,8 +177,12 @@ impl Loader {
                 // No error: whoever starts the server may keep variables of that name for purposes of their own
                 // (Kubernetes makes some for a service called "hailer").
                 None => {
-                    let nearest = nearest(name, known.keys().map(String::as_str)).unwrap_or_default();
-                    let message = format!("there is no such setting; did you mean {nearest}?");
+                    // What all names begin with would make any two of them alike.
+                    let own = known.keys().map(|name| &name[PREFIX.len()..]);
+                    let message = match nearest(&name[PREFIX.len()..], own) {
+                        Some(nearest) => format!("there is no such setting; did you mean {PREFIX}{nearest}?"),
+                        None => "there is no such setting".to_owned(),
+                    };
                     self.notices.push(Problem { place, key: String::new(), message });
                 }
             }

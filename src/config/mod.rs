@@ -51,6 +51,7 @@ pub use settings::{
 };
 pub use template::template;
 pub use topics::{PushRight, TopicRule};
+pub(crate) use value::address;
 
 /// The environment variable that names the file.
 pub const FILE_VARIABLE: &str = "HAILER_CONFIG";

@@ -368,7 +368,7 @@ fn a_wrong_variable_is_an_error_and_an_unknown_one_a_notice() {
     check(
         "HAILER_LISTEN",
         "here",
-        "HAILER_LISTEN: expected an IP address and a port, such as \"127.0.0.1:4000\" or \"[::1]:4000\"",
+        "HAILER_LISTEN: expected an IP address, or localhost, and a port, such as \"127.0.0.1:4000\" or \"[::1]:4000\"",
     );
     check("HAILER_REQUIRE_ORIGIN", "yes", "HAILER_REQUIRE_ORIGIN: expected true or false");
     check("HAILER_SHARDS", "", "HAILER_SHARDS: expected a number from 1 to 1024");
@@ -385,6 +385,7 @@ fn a_wrong_variable_is_an_error_and_an_unknown_one_a_notice() {
 
     let environment = [
         ("HAILER_LISTN", "x"),
+        ("HAILER_PORT_4000_TCP_ADDR", "x"),
         ("HAILER_CONFIG", "x"),
         ("HAILER_API", "x"),
         ("HAILER_API_KEY", "x"),
@@ -393,7 +394,11 @@ fn a_wrong_variable_is_an_error_and_an_unknown_one_a_notice() {
     ];
     let loaded = load_all("", &environment, Flags::default()).unwrap();
     let notices: Vec<_> = loaded.notices().iter().map(ToString::to_string).collect();
-    assert_eq!(notices, ["HAILER_LISTN: there is no such setting; did you mean HAILER_LISTEN?"]);
+    let expected = [
+        "HAILER_LISTN: there is no such setting; did you mean HAILER_LISTEN?",
+        "HAILER_PORT_4000_TCP_ADDR: there is no such setting",
+    ];
+    assert_eq!(notices, expected);
     assert_eq!(loaded.warnings(), loaded.notices());
 }
 
@@ -547,9 +552,12 @@ fn the_examples_of_the_reference_are_good() {
         reference.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(examples.len() >= 3);
     for example in examples {
-        let key =
-            if example.contains("[auth]") { "" } else { "[auth]\nsecret_file = \"s\"\nanonymous = true\n" };
-        let loaded = loaded(&format!("{key}{example}[store]\npath = \"a\"\n"));
+        let anonymous = example.contains("join = \"anyone\"");
+        let key = format!("[auth]\nsecret_file = \"s\"\nanonymous = {anonymous}\n");
+        let key = if example.contains("[auth]") { "" } else { &key };
+        // An excerpt need not have the topic that the back office begins with.
+        let admin = if example.contains("room:lobby") { "" } else { "[admin]\nenabled = false\n" };
+        let loaded = loaded(&format!("{key}{example}[store]\npath = \"a\"\n{admin}"));
         assert_eq!(loaded.warnings(), [], "{example}");
     }
 }
@@ -575,4 +583,20 @@ fn reference_lines() -> Vec<String> {
         format!("| `{}` | {default} | {} |", row.key, row.about.replace('|', "\\|"))
     };
     tables.into_iter().flatten().map(line).collect()
+}
+
+#[test]
+fn localhost_is_an_address_in_the_file_as_it_is_on_the_command_line() {
+    let file = "listen = \"localhost:4100\"\n[api]\nlisten = \"localhost:0\"\n";
+    let loaded = load_all(file, &[], Flags::default()).unwrap();
+    assert_eq!(loaded.settings.listen.to_string(), "127.0.0.1:4100");
+    assert_eq!(
+        loaded.settings.api.listen.address().map(|address| address.to_string()).as_deref(),
+        Some("127.0.0.1:0")
+    );
+    for wrong in
+        ["localhost", "localhost:", "localhost:99999", "Localhost:1", "example.com:80", "my-localhost:80"]
+    {
+        assert!(load_all(&format!("listen = \"{wrong}\"\n"), &[], Flags::default()).is_err(), "{wrong}");
+    }
 }

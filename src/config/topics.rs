@@ -7,7 +7,7 @@ use super::table::table;
 use super::value::{Node, Setting, Wrong, list, quoted};
 use crate::auth::rights::Who;
 use crate::channel::SlowReader;
-use crate::suggest::nearest;
+use crate::suggest::{listed, nearest};
 
 /// What stands in a pattern for the user's id.
 pub(super) const SUB: &str = "{sub}";
@@ -117,8 +117,11 @@ fn members<'a, 'i, const N: usize>(
         match names.iter().position(|name| *name == key.get_ref().as_ref()) {
             Some(at) => found[at] = Some(node),
             None => {
-                let nearest = nearest(key.get_ref(), names).unwrap_or_default();
-                let message = format!("there is no \"{}\" here; did you mean \"{nearest}\"?", key.get_ref());
+                let known = match nearest(key.get_ref(), names) {
+                    Some(nearest) => format!("did you mean \"{nearest}\"?"),
+                    None => format!("expected {}", listed(&names)),
+                };
+                let message = format!("there is no \"{}\" here; {known}", key.get_ref());
                 return Err(Wrong::at(key.span(), message));
             }
         }

@@ -1,7 +1,7 @@
 //! How the values of settings are read, from the file and from text, and how they are written.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -72,6 +72,11 @@ pub(super) trait Setting: Sized {
             Given::Text(text) => Self::from_text(text).ok_or_else(Self::wrong),
         }
     }
+}
+
+/// Reads an address to listen on as the file has it.
+pub(crate) fn address(text: &str) -> Option<SocketAddr> {
+    SocketAddr::from_text(text)
 }
 
 /// The whole number that an integer of the file stands for.
@@ -185,10 +190,16 @@ impl Setting for Duration {
 }
 
 impl Setting for SocketAddr {
-    const EXPECTED: &'static str = "an IP address and a port, such as \"127.0.0.1:4000\" or \"[::1]:4000\"";
+    const EXPECTED: &'static str =
+        "an IP address, or localhost, and a port, such as \"127.0.0.1:4000\" or \"[::1]:4000\"";
 
+    /// Of all host names only that is known here which means the same on every machine: the others are looked up, and
+    /// nothing here asks the network.
     fn from_text(text: &str) -> Option<Self> {
-        text.parse().ok()
+        match text.strip_prefix("localhost:") {
+            Some(port) => Some(Self::from((Ipv4Addr::LOCALHOST, port.parse().ok()?))),
+            None => text.parse().ok(),
+        }
     }
 
     fn show(&self) -> Option<String> {

@@ -256,7 +256,9 @@ fn messages_that_reach_nobody_or_are_forgotten_are_warnings() {
     check("[[topics]]\npattern = \"user:{sub}\"\njoin = \"nobody\"\n", nobody);
     for rule in ["user:{sub}", "user:*", "*"] {
         let join = if rule.contains('*') { "user" } else { "owner" };
-        let file = format!("[store]\npath = \"a\"\n[[topics]]\npattern = \"{rule}\"\njoin = \"{join}\"\n");
+        let admin = "[admin]\ndefault_topic = \"user:1\"\n";
+        let rule = format!("[[topics]]\npattern = \"{rule}\"\njoin = \"{join}\"\n");
+        let file = format!("[store]\npath = \"a\"\n{admin}{rule}");
         assert_eq!(loaded(&keyed(&file)).warnings(), [], "{rule}");
     }
     check(

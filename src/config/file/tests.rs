@@ -58,7 +58,11 @@ fn an_unknown_name_is_answered_with_the_nearest_or_its_place() {
     );
     check_error(
         &keyed("[[topics]]\npattern = \"a\"\njoin = \"user\"\npush = [{ event = \"a\", who = \"user\" }]\n"),
-        "hailer.toml:6:24: topics[0].push: there is no \"who\" here; did you mean \"by\"?",
+        "hailer.toml:6:24: topics[0].push: there is no \"who\" here; expected \"event\" and \"by\"",
+    );
+    check_error(
+        "colour = 1\n",
+        "hailer.toml:1:1: colour: there is no such setting; docs/configuration.md lists all",
     );
 }
 
@@ -66,7 +70,7 @@ fn an_unknown_name_is_answered_with_the_nearest_or_its_place() {
 fn a_name_is_one_line_of_visible_text() {
     check_error(
         "\"a\\n\\u001b[31mé\" = 1\n",
-        "hailer.toml:1:1: a\\n\\u{1b}[31mé: there is no such setting; did you mean \"admin\"?",
+        "hailer.toml:1:1: a\\n\\u{1b}[31mé: there is no such setting; docs/configuration.md lists all",
     );
 }
 
