@@ -241,7 +241,7 @@ fn header(config: &Config, frame: Option<&Frame<'_>>) -> Markup {
                 p #overview .overview hidden[frame.counts.is_none()] {
                     span { b #online-websocket { (web_sockets.unwrap_or(0)) } " on WebSocket" }
                     span { b #online-longpoll { (sessions.unwrap_or(0)) } " on long-poll" }
-                    span #online-topics-line hidden { b #online-topics { "0" } " topics" }
+                    span #online-topics-line hidden { b #online-topics { "0" } " " span #online-topics-noun { "topics" } }
                 }
                 p #live .live data-state="static" { "Not live" }
                 form.sign-out method="post" action="/admin/sign-out" {

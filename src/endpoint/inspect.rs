@@ -189,6 +189,18 @@ impl Endpoint {
         Slice { found, next }
     }
 
+    /// Hashes of the names of the topics in at most `scan_max` places from `from` on.
+    #[must_use]
+    pub fn inspect_topic_hashes(
+        &self,
+        hash: &dyn Fn(&str) -> u64,
+        from: usize,
+        scan_max: usize,
+    ) -> Slice<Vec<u64>> {
+        let (topics, next) = self.hub.topics_from(from, scan_max);
+        Slice { found: topics.map(|topic| hash(&topic.name)).collect(), next }
+    }
+
     /// One topic, if it has subscribers here.
     #[must_use]
     pub fn inspect_topic(&self, name: &str) -> Option<FoundTopic> {

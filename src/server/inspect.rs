@@ -18,6 +18,7 @@ use super::connect::{unix_millis, unix_time};
 use super::metrics::{self, Snapshot};
 use super::process::Process;
 use super::questions::name;
+use super::topics::TopicCounter;
 use crate::auth::Identity;
 use crate::auth::connect::{Answer, Connect, ConnectRequest, Refusal, Secret, Transport};
 use crate::auth::deny::DenyList;
@@ -92,6 +93,7 @@ pub struct Inspector {
     began: (Instant, UnixMillis),
     /// Held while all topics are gathered: there may be one for each user, and one such list at a time is enough.
     gathering: Mutex<()>,
+    topics: TopicCounter,
 }
 
 /// A connection as its shard tells of it.
@@ -101,7 +103,13 @@ impl Inspector {
     /// Looks into `server`. To be made when the server starts: the process's start time is taken from it.
     #[must_use]
     pub fn new(server: ServerHandle, sources: Sources) -> Self {
-        Self { server, sources, began: (Instant::now(), unix_millis()), gathering: Mutex::new(()) }
+        Self {
+            server,
+            sources,
+            began: (Instant::now(), unix_millis()),
+            gathering: Mutex::new(()),
+            topics: TopicCounter::default(),
+        }
     }
 
     fn filter(&self, query: &ConnectionQuery) -> Arc<ConnectionFilter> {
@@ -284,6 +292,7 @@ impl Inspector {
             snapshot.mail += messages;
             snapshot.mail_bytes += bytes;
         }
+        snapshot.topics = self.topics.count(&self.server, snapshot.stats.topics);
         snapshot
     }
 }

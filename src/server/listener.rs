@@ -43,6 +43,11 @@ pub(super) fn bind(
     Ok(listeners)
 }
 
+/// Binds an address and lets it go again, without listening, so that nobody is accepted meanwhile.
+pub(super) fn probe(address: SocketAddr) -> io::Result<()> {
+    open(address, false).map(drop)
+}
+
 /// Whether the kernel is asked to wait for a connection's first bytes.
 pub(super) fn defers_accept(limits: &Limits) -> bool {
     cfg!(target_os = "linux") && !limits.defer_accept.is_zero()

@@ -24,6 +24,8 @@ pub(super) struct Snapshot {
     pub(super) shards: usize,
     pub(super) shards_answering: usize,
     pub(super) stats: Stats,
+    /// Topics, each once however many shards have it.
+    pub(super) topics: u64,
     /// The counters of the listener that answers requests.
     pub(super) calls: Stats,
     pub(super) timings: Timings,
@@ -218,7 +220,7 @@ impl Snapshot {
         let rows = [(WEB_SOCKET, stats.web_sockets), (LONG_POLL, stats.sessions)];
         page.gauges("hailer_connections", "Open sockets: WebSockets, and sessions on long-poll", rows)?;
         page.gauge("hailer_tcp_connections", "Open TCP connections", &stats.connections)?;
-        page.gauge("hailer_topics", "Topics with subscribers, each once a shard", &stats.topics)?;
+        page.gauge("hailer_topics", "Topics with subscribers", &self.topics)?;
         let Holdings { outbox_bytes, log_bytes, subscriptions, behind } = self.holdings;
         for (name, help, value) in [
             ("hailer_subscriptions", "Joined channels", subscriptions),

@@ -32,6 +32,8 @@ mod signals;
 #[cfg(feature = "accounts")]
 pub mod store;
 mod streams;
+#[cfg(feature = "api")]
+mod topics;
 
 use std::collections::VecDeque;
 use std::io;
@@ -279,6 +281,23 @@ impl Server {
     }
 }
 
+/// Whether a server that is to listen there could: the address is this machine's, and no other program has it.
+///
+/// # Errors
+/// As those of [`Server::start`] about the address.
+pub(crate) fn probe_address(address: SocketAddr) -> io::Result<()> {
+    listener::probe(address)
+}
+
+/// Whether a server with this setting of io_uring could start here.
+///
+/// # Errors
+/// As those of [`Server::start`] about io_uring.
+pub(crate) fn probe_ring(wanted: IoUring) -> io::Result<()> {
+    // What can't be used is only said of a server that starts.
+    if wanted == IoUring::On { may_use_ring(wanted).map(drop) } else { Ok(()) }
+}
+
 /// Whether the shards are to send by io_uring.
 fn may_use_ring(wanted: IoUring) -> io::Result<bool> {
     if wanted == IoUring::Off {
@@ -291,7 +310,9 @@ fn may_use_ring(wanted: IoUring) -> io::Result<bool> {
     match (probed, wanted) {
         (Ok(()), _) => Ok(true),
         (Err(error), IoUring::On) => {
-            Err(io::Error::new(error.kind(), format!("io_uring = \"on\", but it can't be used: {error}")))
+            let message = format!("io_uring = \"on\", but it can't be used: {error}");
+            // Whatever the system says, it is not about an address.
+            Err(io::Error::new(io::ErrorKind::Unsupported, message))
         }
         (Err(error), _) => {
             info!(%error, "io_uring can't be used: broadcasts are sent one by one");

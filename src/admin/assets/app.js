@@ -52,6 +52,7 @@ const overview = socket.channel("admin:overview");
 overview.on("overview", ({ websocket, longpoll, topics }) => {
   find("overview").hidden = false;
   find("online-topics-line").hidden = false;
+  find("online-topics-noun").textContent = topics === 1 ? "topic" : "topics";
   for (const [id, value] of Object.entries({ "online-websocket": websocket, "online-longpoll": longpoll, "online-topics": topics })) {
     find(id).textContent = number.format(value);
   }

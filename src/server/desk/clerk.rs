@@ -15,6 +15,7 @@ use crate::desk::{DeskError, Message, MessageState, Progress, UnixMillis};
 use crate::server::ServerHandle;
 use crate::server::connect::unix_millis;
 use crate::server::store::{Counts, PRUNED_ROWS_MAX, Prune, Write};
+use crate::server::topics::TopicCounter;
 
 /// How often shards are asked about messages whose receipts are counted.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
@@ -34,6 +35,7 @@ pub struct Clerk {
     office: Option<ServerHandle>,
     /// What others have done every few seconds.
     chores: Vec<Chore>,
+    topics: TopicCounter,
     failing: bool,
 }
 
@@ -52,7 +54,7 @@ impl Clerk {
         office: Option<ServerHandle>,
         chores: Vec<Chore>,
     ) -> io::Result<RunningClerk> {
-        let mut clerk = Self { publisher, office, chores, failing: false };
+        let mut clerk = Self { publisher, office, chores, topics: TopicCounter::default(), failing: false };
         let thread = std::thread::Builder::new().name("hailer-clerk".to_owned());
         thread.spawn(move || clerk.run()).map(RunningClerk)
     }
@@ -122,7 +124,7 @@ impl Clerk {
         let overview = serde_json::json!({
             "websocket": stats.web_sockets,
             "longpoll": stats.sessions,
-            "topics": stats.topics,
+            "topics": self.topics.count(&self.publisher.server, stats.topics),
         });
         let _ = office.broadcast("admin:overview", "overview", overview.into());
     }

@@ -15,6 +15,7 @@ fn full() -> Snapshot {
         shards: 2,
         shards_answering: 2,
         stats: Stats::numbered(),
+        topics: Stats::numbered().topics,
         calls: Stats::numbered(),
         timings,
         #[cfg(feature = "accounts")]
