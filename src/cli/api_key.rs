@@ -1,14 +1,16 @@
 //! `hailer api-key`
 
 use std::io::{Read, Write};
+use std::path::Path;
 
 use clap::{Args, ValueEnum};
 
+use super::args::ConfigFile;
 use super::{Failure, client};
 use crate::api::Key;
 use crate::auth::connect::Secret;
 use crate::channel::TopicPattern;
-use crate::config::{API_KEY_VARIABLE, ApiKey, KeyHash, KeyScope};
+use crate::config::{API_KEY_VARIABLE, ApiKey, Flags, KeyHash, KeyScope};
 
 /// A key of somebody's own is hashed once, so it has to be as hard to guess as one of ours. This is the length of one
 /// without its prefix.
@@ -16,12 +18,13 @@ const OWN_KEY_CHARACTERS_MIN: usize = 43;
 const STDIN_BYTES_MAX: u64 = 4096;
 
 const EXAMPLES: &str = "\
-The key is written to stdout, and the lines for the server's configuration to stderr.
+The key is written to stdout, and the lines for the server's configuration to stderr. With --config it is said what \
+keeps the server from taking them; the file is not changed.
 
 Examples:
   hailer api-key orders --scope publish --topic 'room:*' --topic 'user:{sub}'
   hailer api-key monitoring --scope read
-  hailer api-key --hash < key.txt          the hash of a key that is there already";
+  hailer api-key --hash < key.txt          the hash of a key that is there";
 
 /// A key for a program.
 #[derive(Debug, Args)]
@@ -40,6 +43,8 @@ pub(super) struct ApiKeyCommand {
     /// Reads a key from stdin and prints its hash
     #[arg(long, conflicts_with_all = ["name", "scopes", "topics"])]
     hash: bool,
+    #[command(flatten)]
+    file: ConfigFile,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -82,7 +87,27 @@ pub(super) fn run(command: ApiKeyCommand) -> Result<(), Failure> {
          # Bearer\", and commands take it from {API_KEY_VARIABLE} or --key-file. These lines, for the server's\n\
          # configuration, hold its hash alone:\n\n{lines}"
     );
+    if let Some(file) = &command.file.config {
+        warn_if_refused(file, &name);
+    }
     Ok(())
+}
+
+/// Says on stderr why the server of the configuration would not take a key of this name, as far as that is known.
+fn warn_if_refused(file: &Path, name: &str) {
+    let unread = |_: &Path| Ok(b"not read".to_vec());
+    let Ok(loaded) = super::load_with(Some(file), Flags::default(), &unread) else { return };
+    let (api, file) = (&loaded.settings.api, file.display());
+    if api.listen.address().is_none() {
+        super::warn(&format!(
+            "this has no effect on the server of {file}: it has no API (api.listen = \"off\")"
+        ));
+    }
+    if api.keys.iter().any(|key| key.name == name) {
+        super::warn(&format!(
+            "{file} has a key of the name {name} already: with both the server does not start"
+        ));
+    }
 }
 
 /// The hash that the configuration has of a key.

@@ -4,10 +4,12 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::UnknownArgumentValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::api_key::ApiKeyCommand;
 use super::bench::BenchCommand;
+use super::check;
 use super::connections::Connections;
 use super::deny::Deny;
 use super::disconnect::Disconnect;
@@ -28,8 +30,8 @@ Examples:
   hailer init                              writes hailer.toml with a fresh secret
   hailer serve --config hailer.toml        only clients with a token
   hailer serve --config hailer.toml --listen 0.0.0.0:8080
-                                           reachable from other machines
-  hailer serve --topic 'room:*'            the demo with any room besides room:lobby
+                                           for other machines as well
+  hailer serve --topic 'room:*'            the demo with any room
   hailer serve --timeout 90s --shards 4
   hailer serve --limit message_bytes_max=1MiB --limit frame_bytes_max=1MiB
   hailer token --config hailer.toml --sub alice --ttl 1h --claim staff=true
@@ -42,6 +44,7 @@ Examples:
 /// A live-notification server that speaks the Phoenix Channels protocol.
 #[derive(Debug, Parser)]
 #[command(name = "hailer", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(max_term_width = 100)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Option<Command>,
@@ -56,8 +59,9 @@ pub(super) enum Command {
     Serve(Serve),
     /// Writes a commented configuration, and a fresh secret beside it
     Init(Init),
-    /// Prints the configuration in force, and what is unwise about it
-    CheckConfig(ConfigFile),
+    /// Prints the configuration in force, what is unwise about it, and whether the server would start with it
+    #[command(after_help = check::HELP)]
+    CheckConfig(Serve),
     /// Says how many clients this machine holds, what gives out first, and what to set
     Doctor(Doctor),
     /// Makes a token for development
@@ -91,7 +95,7 @@ pub(super) enum Command {
     Version,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct ConfigFile {
     /// The configuration file; without it there is none
     #[arg(long, value_name = "FILE", env = config::FILE_VARIABLE, hide_env_values = true)]
@@ -106,6 +110,12 @@ pub(super) struct Serve {
     /// Address to listen on; port 0 takes any free port [default: 127.0.0.1:4000]
     #[arg(long, value_name = "IP:PORT", value_parser = parse_address)]
     pub(super) listen: Option<SocketAddr>,
+
+    /// What other servers have for `--listen`, so that the answer names it
+    #[arg(long, aliases = ["bind", "host", "address", "addr"], hide = true, value_name = "PORT")]
+    #[arg(value_parser = UnknownArgumentValueParser::suggest_arg("--listen")
+        .and_suggest("the address and the port are one: --listen 127.0.0.1:4000"))]
+    pub(super) port: Option<String>,
 
     /// Address of the HTTP API and the back office, or "off" [default: 127.0.0.1:4001]
     #[arg(long, value_name = "IP:PORT", value_parser = parse_api_listen)]
@@ -243,6 +253,10 @@ impl Serve {
 
 fn parse_address(text: &str) -> Result<SocketAddr, String> {
     let wrong = || "give IP:PORT, for example 127.0.0.1:4000, with a port from 0 to 65535".to_owned();
+    // What the file takes means the same here; other names are looked up.
+    if let Some(address) = config::address(text) {
+        return Ok(address);
+    }
     text.to_socket_addrs().map_err(|_| wrong())?.next().ok_or_else(wrong)
 }
 

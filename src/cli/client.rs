@@ -12,9 +12,10 @@ use ureq::http::{Response, Uri};
 use ureq::{Agent, Body, Error};
 
 use super::Failure;
+use super::args::ConfigFile;
 use super::users::shown;
 use crate::auth::connect::Secret;
-use crate::config::{API_KEY_VARIABLE, API_VARIABLE};
+use crate::config::{API_KEY_VARIABLE, API_VARIABLE, ApiListen, Flags};
 
 /// Time until a connection is there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,16 +27,20 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const KEY_BYTES_MAX: usize = 1024;
 
 pub(super) const HELP: &str = "\
-The API key is that of HAILER_API_KEY, or of --key-file FILE; `hailer api-key` makes one. It is never an argument, since
+The API is where --api or HAILER_API says, or else where the server of --config listens for it, or else at \
+http://127.0.0.1:4001.
+
+The API key is that of HAILER_API_KEY, or of --key-file FILE; `hailer api-key` makes one. It is never an argument, since \
 other users of the machine see those.";
 
 /// Where the API is, and who asks.
 #[derive(Debug, Args)]
 pub(super) struct ApiOptions {
-    /// Where the API is
+    /// Where the API is [default: as the configuration says]
     #[arg(long = "api", value_name = "URL", env = API_VARIABLE, hide_env_values = true)]
-    #[arg(default_value = "http://127.0.0.1:4001")]
-    url: String,
+    url: Option<String>,
+    #[command(flatten)]
+    file: ConfigFile,
     /// A file with the API key, rather than the variable HAILER_API_KEY
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
@@ -69,7 +74,10 @@ impl Client {
 
     /// One that waits for so long for each answer.
     pub(super) fn with_timeout(options: &ApiOptions, timeout: Duration) -> Result<Self, Failure> {
-        let base = base(&options.url).map_err(|message| Failure { message, usage: true })?;
+        let base = match &options.url {
+            Some(url) => base(url).map_err(|message| Failure { message, usage: true })?,
+            None => configured_base(options.file.config.as_deref())?,
+        };
         let key = match &options.key_file {
             Some(path) => Some(read_key(path)?),
             None => key_of_environment()?,
@@ -201,7 +209,7 @@ impl Client {
         };
         format!(
             "can't reach the API at {}: {why}. Is the server running, and is this its [api] listen address? Another one \
-             is given with --api URL or {API_VARIABLE}",
+             is that of --config FILE, or is given with --api URL or {API_VARIABLE}",
             self.base
         )
     }
@@ -264,6 +272,31 @@ fn base(url: &str) -> Result<String, String> {
     Ok(format!("http://{authority}{}", uri.path().trim_end_matches('/')))
 }
 
+/// The URL of the API of a server with this configuration and the present environment.
+fn configured_base(file: Option<&Path>) -> Result<String, Failure> {
+    // Who may use the API need not be able to read the server's secrets, and nothing here depends on them.
+    let unread = |_: &Path| Ok(b"not read".to_vec());
+    let settings = super::load_with(file, Flags::default(), &unread)?.settings;
+    base_of(settings.api.listen).map_err(Failure::from)
+}
+
+/// The URL at which a program on the same machine finds what listens there.
+fn base_of(listen: ApiListen) -> Result<String, String> {
+    let address = listen.address().ok_or_else(|| {
+        format!(
+            "the server of this configuration has no API (api.listen = \"off\"): the API of another one is given with \
+             --api URL or {API_VARIABLE}"
+        )
+    })?;
+    if address.port() == 0 {
+        return Err(format!(
+            "the API of this configuration has a port that the system chooses (api.listen = \"{address}\"): give its URL, \
+             which the server has printed, with --api URL or {API_VARIABLE}"
+        ));
+    }
+    Ok(format!("http://{}", super::reachable(address)))
+}
+
 /// Whether a URL of [`base`] leads to this machine.
 fn is_here(base: &str) -> bool {
     let uri: Option<Uri> = base.parse().ok();
@@ -318,6 +351,27 @@ mod tests {
             assert!(base(wrong).is_err_and(|said| !said.contains("M4rked")), "{wrong}");
         }
         assert!(base("https://a").is_err_and(|said| said.contains("tunnel")));
+    }
+
+    #[test]
+    fn an_address_that_is_listened_on_becomes_one_that_can_be_connected_to() {
+        let check = |listen: &str, expected: Result<&str, &str>| {
+            let listen = match listen {
+                "off" => ApiListen::Off,
+                address => ApiListen::At(address.parse().expect("it is an address")),
+            };
+            match (base_of(listen), expected) {
+                (Ok(base), Ok(expected)) => assert_eq!(base, expected),
+                (Err(sentence), Err(words)) => assert!(sentence.contains(words), "{sentence}"),
+                (result, _) => panic!("{listen:?}: {result:?}"),
+            }
+        };
+        check("127.0.0.1:4001", Ok("http://127.0.0.1:4001"));
+        check("0.0.0.0:5001", Ok("http://127.0.0.1:5001"));
+        check("[::]:5001", Ok("http://[::1]:5001"));
+        check("10.1.2.3:5001", Ok("http://10.1.2.3:5001"));
+        check("127.0.0.1:0", Err("a port that the system chooses"));
+        check("off", Err("has no API"));
     }
 
     #[test]

@@ -11,15 +11,17 @@ use time::{Date, OffsetDateTime};
 use super::users::{StoreOptions, columns, date, json_line, shown};
 use crate::auth::UnixTime;
 use crate::auth::deny::Denial;
+use crate::config::Settings;
 use crate::limits::Bound;
 use crate::server::store::StoredDenial;
 use crate::server::unix_time;
 
 const EXAMPLES: &str = "\
 Examples:
-  hailer deny add --sub 4711 --issued-before now   the user has to log in anew on every device
-  hailer deny add --sub 4711                       the user can't connect, whatever the token
-  hailer deny add --jti f81d4fae --for 1d          one token that was stolen
+  hailer deny add --sub 4711 --issued-before now
+                                           the user has to log in again
+  hailer deny add --sub 4711               no token of the user is good
+  hailer deny add --jti f81d4fae --for 1d  one token that was stolen
   hailer deny list";
 
 #[derive(Debug, Subcommand)]
@@ -111,6 +113,7 @@ pub(super) fn run(deny: Deny) -> Result<(), String> {
                     false => format!("denial {number} removed\n"),
                 })?;
             }
+            options.warn_if_ignored(denials_ignored);
             Ok(())
         }
     }
@@ -133,7 +136,14 @@ fn run_add(add: Add) -> Result<(), String> {
     super::print(&match add.options.json {
         true => json_line(&json!({"number": number, "done": "added"})),
         false => format!("denial {number}: {} until {}\n", what(&denial), date(denial.until)),
-    })
+    })?;
+    add.options.warn_if_ignored(denials_ignored);
+    Ok(())
+}
+
+/// Why a server with these settings takes no notice of denials, if it does not.
+fn denials_ignored(settings: &Settings) -> Option<String> {
+    settings.is_demo().then(|| "without [auth] it asks nobody for a token".to_owned())
 }
 
 fn row(stored: &StoredDenial) -> [String; 3] {

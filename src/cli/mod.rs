@@ -24,6 +24,7 @@ mod users;
 
 use std::fmt;
 use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -38,6 +39,15 @@ struct Failure {
     message: String,
     /// Whether the command line is to blame.
     usage: bool,
+}
+
+impl Failure {
+    /// Writes it to stderr; the exit code.
+    fn tell(&self) -> ExitCode {
+        // There is nowhere left to say that stderr is closed.
+        let _ = writeln!(std::io::stderr(), "{self}");
+        if self.usage { ExitCode::from(2) } else { ExitCode::FAILURE }
+    }
 }
 
 impl From<String> for Failure {
@@ -69,7 +79,7 @@ pub fn run() -> ExitCode {
         None => serve::run(cli.serve),
         Some(Command::Serve(serve)) => serve::run(serve),
         Some(Command::Init(init)) => init::run(&init.file).map_err(Failure::from),
-        Some(Command::CheckConfig(file)) => check::run(file.config.as_deref()),
+        Some(Command::CheckConfig(serve)) => return check::run(serve),
         Some(Command::Doctor(doctor)) => doctor::run(&doctor),
         Some(Command::Token(token)) => token::run(token),
         Some(Command::Users(users)) => users::run(users).map_err(Failure::from),
@@ -89,21 +99,34 @@ pub fn run() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            // There is nowhere left to say that stderr is closed.
-            let _ = writeln!(std::io::stderr(), "{failure}");
-            if failure.usage { ExitCode::from(2) } else { ExitCode::FAILURE }
-        }
+        Err(failure) => failure.tell(),
     }
 }
 
 /// Reads the configuration from the file, the environment and the flags.
 fn load(file: Option<&Path>, flags: Flags) -> Result<Loaded, Failure> {
+    load_with(file, flags, &|path| std::fs::read(path))
+}
+
+/// The same with another way to read the files that settings name.
+fn load_with(
+    file: Option<&Path>,
+    flags: Flags,
+    read: &dyn Fn(&Path) -> std::io::Result<Vec<u8>>,
+) -> Result<Loaded, Failure> {
     let text = file.map(read_text).transpose()?;
     let environment = environment()?;
-    let read = |path: &Path| std::fs::read(path);
-    let inputs = Inputs { file: file.zip(text.as_deref()), environment: &environment, flags, read: &read };
-    Ok(config::load(&inputs)?)
+    Ok(config::load(&Inputs { file: file.zip(text.as_deref()), environment: &environment, flags, read })?)
+}
+
+/// An address that is listened on, as a program on the same machine connects to it.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
@@ -138,6 +161,17 @@ fn limits_text() -> String {
         "Set one with: hailer serve --limit NAME=VALUE (bytes: 64KiB, 1MiB; times: 250ms, 10s)\n\n{}",
         lines.collect::<String>()
     )
+}
+
+/// A number of things: "1 topic", "2 topics".
+fn count_of(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Says on stderr that something may not be meant so.
+fn warn(sentence: &str) {
+    // There is nowhere left to say that stderr is closed.
+    let _ = writeln!(std::io::stderr(), "warning: {sentence}");
 }
 
 /// Bytes that nobody can guess.

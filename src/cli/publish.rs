@@ -24,9 +24,9 @@ const PAYLOAD_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const EXAMPLES: &str = "\
 Examples:
   hailer publish room:lobby 'maintenance in 5 minutes' --severity warning
-  hailer publish --user 42 'your order has been sent' --link https://example.com/orders/7
+  hailer publish --user 42 'your order was sent' --link https://example.com/7
   hailer publish room:lobby --event price --payload '{\"eur\": 5}'
-  hailer publish room:lobby 'open again' --at 2030-01-31T09:00:00+01:00 --expires-in 1h";
+  hailer publish room:lobby 'open again' --at 2030-01-31T09:00:00+01:00";
 
 /// A message, and what is promised about it.
 #[derive(Debug, Args)]

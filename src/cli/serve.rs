@@ -24,11 +24,7 @@ pub(super) fn run(mut serve: Serve) -> Result<(), Failure> {
     let keys = standalone.keys();
     let catch = if keys.is_some() { StopSignals::catch_with_reload } else { StopSignals::catch };
     let signals = catch().map_err(|error| format!("can't catch signals: {error}"))?;
-    let Running { server, office } = standalone.start().map_err(|error| match error {
-        StartError::Clients(error) => cannot_start(settings.listen, "listen", &error),
-        StartError::Api(address, error) => cannot_start(address, "api-listen", &error),
-        other => other.to_string(),
-    })?;
+    let Running { server, office } = standalone.start().map_err(|error| sentence(settings, &error))?;
     for notice in loaded.notices() {
         warn!("{notice}");
     }
@@ -109,6 +105,15 @@ fn log_to_stderr(level: LogLevel) {
     let _ = log.try_init();
 }
 
+/// Why a server with these settings does not start, in a sentence.
+pub(super) fn sentence(settings: &Settings, error: &StartError) -> String {
+    match error {
+        StartError::Clients(error) => cannot_start(settings.listen, "listen", error),
+        StartError::Api(address, error) => cannot_start(*address, "api-listen", error),
+        other => other.to_string(),
+    }
+}
+
 /// Says what stands in the way, and what to do.
 fn cannot_start(address: SocketAddr, flag: &str, error: &std::io::Error) -> String {
     match error.kind() {
@@ -129,6 +134,8 @@ fn cannot_start(address: SocketAddr, flag: &str, error: &std::io::Error) -> Stri
              0.0.0.0 for all of them",
             address.ip()
         ),
+        // It is not about the address.
+        ErrorKind::Unsupported => error.to_string(),
         _ => format!("can't listen on {address}: {error}"),
     }
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::users::{StoreOptions, columns, date, json_line, shown};
 use crate::auth::connect::Secret;
 use crate::auth::password;
+use crate::config::Settings;
 use crate::desk::{Actor, ActorKind, AuditEntry, StaffAccount};
 use crate::server::store::{Store, Write};
 use crate::server::unix_millis;
@@ -16,7 +17,7 @@ use crate::server::unix_millis;
 const USER_BYTES_MAX: usize = 64;
 
 const HELP: &str = "\
-Staff sign in at /admin. The password is asked for at the terminal, or else is the first line of stdin: never an
+Staff sign in at /admin. The password is asked for at the terminal, or else is the first line of stdin: never an \
 argument, which everybody on the machine can read.
 
 Examples:
@@ -178,7 +179,17 @@ fn report(one: &OneAccount, done: &str) -> Result<(), String> {
         json_line(&json!({"name": one.name, "done": done}))
     } else {
         format!("staff {} {done}\n", shown(&one.name))
-    })
+    })?;
+    one.options.warn_if_ignored(staff_ignored);
+    Ok(())
+}
+
+/// Why nobody signs in at a server with these settings, if nobody does.
+fn staff_ignored(settings: &Settings) -> Option<String> {
+    if settings.api.listen.address().is_none() {
+        return Some("it has no back office (api.listen = \"off\")".to_owned());
+    }
+    (!settings.admin.enabled).then(|| "it has no back office (admin.enabled = false)".to_owned())
 }
 
 fn list(options: &StoreOptions) -> Result<(), String> {

@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::Failure;
 use super::args::Token;
 use crate::auth::token::{GuardianClaims, SigningKey, mint};
-use crate::config::Flags;
-use crate::standalone::signing_key;
+use crate::config::{Auth, Flags};
+use crate::standalone::{signing_key, verifier};
 
 /// Prints a token with Guardian's default claims.
 pub(super) fn run(token: Token) -> Result<(), Failure> {
@@ -16,13 +16,10 @@ pub(super) fn run(token: Token) -> Result<(), Failure> {
         (Some(path), Some(algorithm)) => {
             let name = path.display();
             let pem = std::fs::read(path).map_err(|error| format!("can't read {name}: {error}"))?;
-            SigningKey::pem(algorithm, &pem, token.kid.as_deref()).map_err(|error| format!("{name}: {error}"))?
+            SigningKey::pem(algorithm, &pem, token.kid.as_deref())
+                .map_err(|error| format!("{name}: {error}"))?
         }
-        _ => signing_key(auth).map_err(|error| error.to_string())?.ok_or_else(|| {
-            "there is no secret to sign with: give --config FILE with auth.secret_file (`hailer init` writes one), or \
-             --key FILE with --algorithm"
-                .to_owned()
-        })?,
+        _ => signing_key(auth).map_err(|error| error.to_string())?.ok_or_else(|| no_secret(auth))?,
     };
     let now =
         SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| "the clock is before 1970".to_owned())?;
@@ -38,7 +35,27 @@ pub(super) fn run(token: Token) -> Result<(), Failure> {
     };
     let text = mint(&signer, &claims.to_json(&token.claims.into_iter().collect()))
         .map_err(|error| error.to_string())?;
-    Ok(super::print(&format!("{text}\n"))?)
+    super::print(&format!("{text}\n"))?;
+    // Whatever it was signed with: it is made for the server of the configuration.
+    if let Some(verifier) = verifier(auth, &loaded.settings.limits).map_err(|error| error.to_string())?
+        && let Err(error) = verifier.verify(&text, now.as_secs())
+    {
+        super::warn(&format!("the server of this configuration would refuse this token: {error}"));
+    }
+    Ok(())
+}
+
+/// What is to be done where no secret is.
+fn no_secret(auth: &Auth) -> String {
+    if auth.has_key() {
+        "the keys of the configuration are public ones, which verify tokens and can't sign them: give the private key, with \
+         --key FILE and --algorithm"
+            .to_owned()
+    } else {
+        "there is no secret to sign with: give --config FILE with auth.secret_file (`hailer init` writes one), or --key FILE \
+         with --algorithm"
+            .to_owned()
+    }
 }
 
 /// A UUID of version 4 (RFC 9562, 5.4).

@@ -1,6 +1,6 @@
 //! `hailer users`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use time::macros::format_description;
 
 use super::args::ConfigFile;
 use crate::auth::UnixTime;
-use crate::config::Flags;
+use crate::config::{AccountSource, Flags, Settings};
 use crate::server::store::{Store, StoreError, StoreErrorKind, User};
 use crate::server::unix_time;
 
@@ -17,7 +17,8 @@ use crate::server::unix_time;
 const PAGE: usize = 1000;
 
 const STORE_HELP: &str = "\
-The store is the SQLite file that the server has as [store] path. A running server notices what is changed here.";
+The store is the SQLite file that the server has as [store] path. A running server notices what is changed here, if it \
+looks users up in its store ([accounts] source = \"store\").";
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = STORE_HELP)]
@@ -74,6 +75,33 @@ impl StoreOptions {
         Store::open(self.path()?).map_err(|error| error.to_string())
     }
 
+    /// Says on stderr why the server of the configuration takes no notice of what was changed, if it does not. `ignores`
+    /// gives the reason in a sentence. Without a configuration nothing is known of a server.
+    pub(super) fn warn_if_ignored(&self, ignores: impl FnOnce(&Settings) -> Option<String>) {
+        let Some(file) = self.file.config.as_deref() else { return };
+        // Who gives the store's path need not have a configuration that can be read, nor may read its secrets.
+        let unread = |_: &Path| Ok(b"not read".to_vec());
+        let Ok(loaded) = super::load_with(Some(file), Flags::default(), &unread) else { return };
+        let settings = &loaded.settings;
+        let named = file.display();
+        let other = self.path.as_ref().filter(|path| !is_same(path, settings.store.path.as_deref()));
+        match (other, &settings.store.path) {
+            (Some(path), Some(own)) => super::warn(&format!(
+                "this has no effect on the server of {named}: its store is {}, and not {}",
+                own.display(),
+                path.display()
+            )),
+            (Some(_), None) => super::warn(&format!(
+                "this has no effect on the server of {named}: it has no store ([store] path is not set)"
+            )),
+            (None, _) => {
+                if let Some(reason) = ignores(settings) {
+                    super::warn(&format!("this has no effect on the server of {named}: {reason}"));
+                }
+            }
+        }
+    }
+
     /// Where the store is: as the command says, or else the configuration.
     fn path(&self) -> Result<PathBuf, String> {
         if let Some(path) = &self.path {
@@ -96,6 +124,31 @@ impl StoreOptions {
     }
 }
 
+/// Whether two paths lead to one file.
+fn is_same(one: &Path, other: Option<&Path>) -> bool {
+    let Some(other) = other else { return false };
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    one == other || real(one).is_some_and(|one| real(other) == Some(one))
+}
+
+/// Why a server with these settings takes no notice of the users of its store, if it does not.
+fn users_ignored(settings: &Settings) -> Option<String> {
+    if settings.is_demo() {
+        return Some("without [auth] it does not know who its clients are".to_owned());
+    }
+    match settings.accounts.source {
+        Some(AccountSource::Store) => None,
+        Some(AccountSource::Postgres) => {
+            Some("it looks users up in PostgreSQL (accounts.source), and not in its store".to_owned())
+        }
+        None => Some(
+            "it looks no user up, so that every good token is let in. Give it [accounts] with source = \"store\", or keep \
+             a user out with `hailer deny add --sub USER`"
+                .to_owned(),
+        ),
+    }
+}
+
 pub(super) fn run(users: Users) -> Result<(), String> {
     match users {
         Users::Add { id, name, options } => add(&id, name.as_deref(), &options),
@@ -115,7 +168,9 @@ fn add(id: &str, name: Option<&str>, options: &StoreOptions) -> Result<(), Strin
     if !options.make()?.add_user(id, name, unix_time()).map_err(|error| error.to_string())? {
         return Err(format!("there is a user {} already; nothing was changed", shown(id)));
     }
-    report(id, "added", options)
+    report(id, "added", options)?;
+    options.warn_if_ignored(users_ignored);
+    Ok(())
 }
 
 fn change(
@@ -127,7 +182,9 @@ fn change(
     if !apply(&mut options.open()?, id).map_err(|error| error.to_string())? {
         return Err(no_such(id));
     }
-    report(id, done, options)
+    report(id, done, options)?;
+    options.warn_if_ignored(users_ignored);
+    Ok(())
 }
 
 fn report(id: &str, done: &str, options: &StoreOptions) -> Result<(), String> {

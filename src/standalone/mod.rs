@@ -19,6 +19,7 @@ mod front;
 mod keys;
 mod office;
 mod rules;
+mod trial;
 
 use std::fmt;
 use std::io;
@@ -43,6 +44,7 @@ use crate::web::PAGES;
 pub(crate) use keys::signing_key;
 pub use keys::verifier;
 pub use office::RunningOffice;
+pub use trial::{Trial, try_settings};
 
 use office::{Doors, Office};
 
@@ -66,6 +68,8 @@ impl std::error::Error for SettingsError {}
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {
+    /// The settings are no good here.
+    Settings(SettingsError),
     /// Clients can't be listened for, or the system refuses a thread or an event queue.
     Clients(io::Error),
     /// The API and the back office can't be listened for at this address.
@@ -77,6 +81,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Settings(error) => error.fmt(f),
             Self::Clients(error) => error.fmt(f),
             Self::Api(address, error) => write!(f, "api.listen, {address}: {error}"),
             Self::Store(error) => write!(f, "store.path: {error}"),
@@ -92,6 +97,28 @@ pub struct Running {
     pub server: Server,
     /// The HTTP API and the back office, if they are configured.
     pub office: Option<RunningOffice>,
+}
+
+impl From<SettingsError> for StartError {
+    fn from(error: SettingsError) -> Self {
+        Self::Settings(error)
+    }
+}
+
+/// What a server is made with besides its settings. A trial has means of its own, which leave nothing behind.
+struct Means<'a> {
+    /// Opens the store.
+    open_store: &'a dyn Fn(&Path) -> Result<Store, StoreError>,
+    /// Whether users are looked up, by threads that start at once.
+    starts_accounts: bool,
+}
+
+impl Means<'_> {
+    const REAL: Self = Self { open_store: &|path| Store::open(path), starts_accounts: true };
+
+    fn store(&self, path: &Path) -> Result<Store, SettingsError> {
+        (self.open_store)(path).map_err(|error| SettingsError(format!("store.path: {error}")))
+    }
 }
 
 /// A server that is ready to start.
@@ -110,6 +137,10 @@ impl Standalone {
     /// # Errors
     /// A key is bad or weak, the store can't be opened, or the accounts can't be looked up as configured.
     pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
+        Self::made_with(&Means::REAL, settings)
+    }
+
+    fn made_with(means: &Means<'_>, settings: &Settings) -> Result<Self, SettingsError> {
         let board = Arc::new(Board::new());
         let (router, auto_join) = rules::router(settings, &board)?;
         let mut doors = Doors::default();
@@ -130,8 +161,8 @@ impl Standalone {
             gate.socket_id = SocketIdTemplate::parse(&settings.auth.socket_id)
                 .map_err(|error| SettingsError(format!("auth.socket_id: {error}")))?;
             // The store is there before anybody is looked up in it.
-            let store = settings.store.path.as_deref().map(open_store).transpose()?;
-            let accounts = start_accounts(settings)?;
+            let store = settings.store.path.as_deref().map(|path| means.store(path)).transpose()?;
+            let accounts = start_accounts(settings, means.starts_accounts)?;
             if let Some(store) = store {
                 let in_store =
                     accounts.clone().filter(|_| settings.accounts.source == Some(AccountSource::Store));
@@ -162,7 +193,7 @@ impl Standalone {
         if let Some(shards) = settings.shards {
             config.shards = usize::from(shards);
         }
-        let office = Office::new(settings, &board, doors)?;
+        let office = Office::new(settings, means, &board, doors)?;
         Ok(Self { config, denials, keys, watch, office })
     }
 
@@ -221,12 +252,8 @@ fn origins(settings: &Settings) -> Result<OriginCheck, SettingsError> {
     Ok(OriginCheck { policy, require_origin: settings.require_origin })
 }
 
-fn open_store(path: &Path) -> Result<Store, SettingsError> {
-    Store::open(path).map_err(|error| SettingsError(format!("store.path: {error}")))
-}
-
-/// Starts the threads that look users up, if users are looked up.
-fn start_accounts(settings: &Settings) -> Result<Option<Arc<Accounts>>, SettingsError> {
+/// Starts the threads that look users up, if users are looked up and `starts` says so.
+fn start_accounts(settings: &Settings, starts: bool) -> Result<Option<Arc<Accounts>>, SettingsError> {
     let accounts = &settings.accounts;
     let Some(source) = accounts.source else { return Ok(None) };
     let config = AccountsConfig {
@@ -243,19 +270,24 @@ fn start_accounts(settings: &Settings) -> Result<Option<Arc<Accounts>>, Settings
     let started = match source {
         AccountSource::Store => {
             let path = settings.store.path.clone().unwrap_or_default();
-            Accounts::start(config, move || {
+            let open = move || {
                 StoreDirectory::open(&path).map(|directory| Box::new(directory) as Box<dyn Directory>)
-            })
+            };
+            starts.then(|| Accounts::start(config, open))
         }
-        AccountSource::Postgres => postgres(settings, config)?,
+        AccountSource::Postgres => postgres(settings, config, starts)?,
     };
     started
-        .map(Some)
+        .transpose()
         .map_err(|error| SettingsError(format!("can't start the threads of [accounts]: {error}")))
 }
 
 #[cfg(feature = "postgres")]
-fn postgres(settings: &Settings, config: AccountsConfig) -> Result<io::Result<Arc<Accounts>>, SettingsError> {
+fn postgres(
+    settings: &Settings,
+    config: AccountsConfig,
+    starts: bool,
+) -> Result<Option<io::Result<Arc<Accounts>>>, SettingsError> {
     use crate::server::accounts::{PostgresConfig, PostgresDirectory};
 
     let accounts = &settings.accounts;
@@ -263,13 +295,17 @@ fn postgres(settings: &Settings, config: AccountsConfig) -> Result<io::Result<Ar
     let query = accounts.query.as_deref().unwrap_or_default();
     let postgres = PostgresConfig::new(&url, query, accounts.deadline)
         .map_err(|error| SettingsError(format!("[accounts]: {error}")))?;
-    Ok(Accounts::start(config, move || {
-        PostgresDirectory::open(&postgres).map(|directory| Box::new(directory) as Box<dyn Directory>)
-    }))
+    let open =
+        move || PostgresDirectory::open(&postgres).map(|directory| Box::new(directory) as Box<dyn Directory>);
+    Ok(starts.then(|| Accounts::start(config, open)))
 }
 
 #[cfg(not(feature = "postgres"))]
-fn postgres(_: &Settings, _: AccountsConfig) -> Result<io::Result<Arc<Accounts>>, SettingsError> {
+fn postgres(
+    _: &Settings,
+    _: AccountsConfig,
+    _: bool,
+) -> Result<Option<io::Result<Arc<Accounts>>>, SettingsError> {
     let text = "accounts.source = \"postgres\" needs a program built with it: cargo build --release --features postgres";
     Err(SettingsError(text.to_owned()))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::front::{Front, own_hosts};
-use super::{SettingsError, StartError};
+use super::{Means, SettingsError, StartError};
 use crate::admin::{self, Admin};
 use crate::api::{self, Api, Key, Scope};
 use crate::auth::UnixTime;
@@ -72,12 +72,13 @@ impl Office {
     /// Reads the settings and opens the store. `None`: there is neither API nor back office.
     pub(super) fn new(
         settings: &Settings,
+        means: &Means<'_>,
         board: &Arc<Board>,
         doors: Doors,
     ) -> Result<Option<Self>, SettingsError> {
         let Some(listen) = settings.api.listen.address() else { return Ok(None) };
         let store = match &settings.store.path {
-            Some(path) => super::open_store(path)?,
+            Some(path) => means.store(path)?,
             None => Store::open_in_memory()
                 .map_err(|error| SettingsError(format!("the store in memory: {error}")))?,
         };

@@ -13,6 +13,7 @@ mod reader;
 mod records;
 mod schema;
 mod staff;
+mod trial;
 mod users;
 mod write;
 mod writer;
@@ -34,6 +35,7 @@ pub use error::{StoreError, StoreErrorKind};
 pub use idempotency::Idempotency;
 pub use messages::{Counts, PRUNED_ROWS_MAX, Prune, StateChange};
 pub use reader::StoreReader;
+pub use trial::{Found, try_open};
 pub use users::User;
 pub use write::Write;
 pub use writer::{StoreStats, StoreWriter};
@@ -99,31 +101,8 @@ impl Store {
     }
 
     fn connect(path: &Path, check: bool) -> Result<Self, StoreError> {
-        let file = examine(path)?;
+        let (mut connection, version, file) = open_file(path, check)?;
         let failed = |error: rusqlite::Error| StoreError::sqlite(path, &error);
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-        // A file that is refused is not even tidied up.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(failed)?;
-        connection.busy_handler(Some(wait_for_others)).map_err(failed)?;
-        connection.pragma_update(None, "trusted_schema", false).map_err(failed)?;
-        // What the header says may be older than what the other process has written last.
-        let version: u32 =
-            connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-        refuse_newer(path, version)?;
-        if check {
-            let found: String =
-                connection.pragma_query_value(None, "quick_check", |row| row.get(0)).map_err(failed)?;
-            if found != "ok" {
-                let first = found.lines().next().unwrap_or_default();
-                return Err(StoreError::with_detail(path, StoreErrorKind::Torn, first));
-            }
-        }
-        if connection.is_readonly("main").map_err(failed)? {
-            return Err(StoreError::with_detail(path, StoreErrorKind::NotPermitted, "it is write-protected"));
-        }
-        set_up(&connection).map_err(failed)?;
         if version < schema::version(MIGRATIONS) {
             schema::migrate(&mut connection, MIGRATIONS).map_err(failed)?;
         }
@@ -250,6 +229,37 @@ impl fmt::Debug for Store {
     }
 }
 
+/// Opens a file that is a store of this version or of an earlier one, and changes nothing of what it holds. Returns the
+/// store's version and the file's identity as well. With `check` the whole file is read.
+fn open_file(path: &Path, check: bool) -> Result<(Connection, u32, (u64, u64)), StoreError> {
+    let file = examine(path)?;
+    let failed = |error: rusqlite::Error| StoreError::sqlite(path, &error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    // A file that is refused is not even tidied up.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(failed)?;
+    connection.busy_handler(Some(wait_for_others)).map_err(failed)?;
+    connection.pragma_update(None, "trusted_schema", false).map_err(failed)?;
+    // What the header says may be older than what the other process has written last.
+    let version: u32 =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+    refuse_newer(path, version)?;
+    if check {
+        let found: String =
+            connection.pragma_query_value(None, "quick_check", |row| row.get(0)).map_err(failed)?;
+        if found != "ok" {
+            let first = found.lines().next().unwrap_or_default();
+            return Err(StoreError::with_detail(path, StoreErrorKind::Torn, first));
+        }
+    }
+    if connection.is_readonly("main").map_err(failed)? {
+        return Err(StoreError::with_detail(path, StoreErrorKind::NotPermitted, "it is write-protected"));
+    }
+    set_up(&connection).map_err(failed)?;
+    Ok((connection, version, file))
+}
+
 /// What SQLite is told for each connection. What was acknowledged is on the disk (`synchronous`).
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "wal")?;
@@ -335,6 +345,13 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
+/// A name that no file has yet.
+fn beside_at_random(path: &Path, ending: &str) -> io::Result<PathBuf> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    Ok(beside(path, &format!(".{:016x}.{ending}", u64::from_ne_bytes(random))))
+}
+
 fn refuse_newer(path: &Path, version: u32) -> Result<(), StoreError> {
     let known = schema::version(MIGRATIONS);
     if version <= known {
@@ -347,18 +364,21 @@ fn refuse_newer(path: &Path, version: u32) -> Result<(), StoreError> {
 /// Makes an empty store. It gets its name when it is complete, so that neither another process nor one that
 /// comes after a crash meets half of it.
 fn create(path: &Path) -> Result<(), StoreError> {
+    create_as(path, path)
+}
+
+/// The same under another name in the same folder; errors are about `path`.
+fn create_as(path: &Path, name: &Path) -> Result<(), StoreError> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => {
             StoreError::with_detail(path, StoreErrorKind::NotPermitted, "its folder is missing")
         }
         _ => StoreError::io(path, &error),
     };
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(|error| failed(io::Error::other(error)))?;
-    let unfinished = beside(path, &format!(".{:016x}.new", u64::from_ne_bytes(random)));
+    let unfinished = beside_at_random(path, "new").map_err(failed)?;
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished).map_err(failed)?;
     let made = fill(&unfinished).map_err(|error| StoreError::sqlite(path, &error)).and_then(|()| {
-        match std::fs::hard_link(&unfinished, path) {
+        match std::fs::hard_link(&unfinished, name) {
             // Another process was faster, and its store is as good.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(failed(error)),

@@ -1,9 +1,11 @@
 //! The real program on real sockets, as its peers see it.
 
 mod api_cli;
+mod api_found;
 mod api_keys;
 mod attacks;
 mod budgets;
+mod check_config;
 mod closing;
 mod config;
 mod connecting;
@@ -14,10 +16,12 @@ mod inspect;
 mod io_uring;
 mod library;
 mod messages;
+mod no_effect;
 mod pressure;
 mod process;
 mod secrets;
 mod service;
 mod slow_readers;
 mod staff;
+mod topics_once;
 pub(crate) mod users;
