@@ -152,7 +152,7 @@ function keep(json, labels, out) {
 function wordsFor(one, name, { port, pid }, words) {
   const isPlain = SERVERS[name].protocol === "plain";
   const url = `ws://127.0.0.1:${port}${isPlain ? "/" : "/socket/websocket"}`;
-  return [...words, url, ...(isPlain ? ["--plain"] : []), "--clients", one.clients, "--pid", pid].map(String);
+  return [...words, url, ...(isPlain ? ["--plain"] : ["--topic", "room:lobby"]), "--clients", one.clients, "--pid", pid].map(String);
 }
 
 /// Starts the tool; `stdioOf` says what becomes of its streams, given the file in the folder for what it writes.

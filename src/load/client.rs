@@ -82,6 +82,8 @@ pub enum Event<'a> {
     Closed(u16),
     /// A channel has crashed or ended.
     ChannelEnded,
+    /// A push to it alone, such as a message that the server has kept for who joins later.
+    Pushed,
     /// Something that this run has not caused.
     Unknown(&'a [u8]),
     /// The bytes are no frames.
@@ -263,6 +265,8 @@ impl Client {
             self.take_reply(text, has(r#""status":"ok""#), on);
         } else if has(r#","phx_error",{"#) || has(r#","phx_close",{"#) {
             on(self, Event::ChannelEnded);
+        } else if is_push(text) {
+            on(self, Event::Pushed);
         } else {
             on(self, Event::Unknown(shown(text)));
         }
@@ -290,6 +294,14 @@ impl Client {
             }
         }
     }
+}
+
+/// Whether a message in Phoenix's envelope is for one client alone: a broadcast has no join_ref, a reply has a ref.
+#[must_use]
+pub fn is_push(text: &[u8]) -> bool {
+    let Some(rest) = text.strip_prefix(b"[\"") else { return false };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    digits > 0 && rest[digits..].starts_with(b"\",null,\"")
 }
 
 fn shown(bytes: &[u8]) -> &[u8] {
@@ -353,6 +365,7 @@ mod tests {
             frame(PING, b"there?"),
             frame(TEXT, OWN.as_bytes()),
             frame(TEXT, br#"[null,null,"room:lobby","other",{}]"#),
+            frame(TEXT, br#"["1",null,"room:lobby","new_msg",{"body":"maintenance at noon"}]"#),
             frame(TEXT, br#"["1","9","room:lobby","phx_reply",{"status":"error","response":{}}]"#),
             frame(TEXT, br#"["1","1","room:lobby","phx_close",{}]"#),
             frame(CLOSE, &1012u16.to_be_bytes()),
@@ -362,10 +375,20 @@ mod tests {
         let mut whole = upgrading();
         let expected = events(&mut whole, &bytes, bytes.len(), Some("room:lobby"));
         let names: Vec<&str> = expected.iter().map(|event| event.split('(').next().unwrap()).collect();
-        let wanted =
-            ["Upgraded", "Message", "Joined", "Ping", "Own", "Unknown", "Denied", "ChannelEnded", "Closed"];
+        let wanted = [
+            "Upgraded",
+            "Message",
+            "Joined",
+            "Ping",
+            "Own",
+            "Unknown",
+            "Pushed",
+            "Denied",
+            "ChannelEnded",
+            "Closed",
+        ];
         assert_eq!(names, wanted);
-        assert!(expected[1].contains("number: 5") && expected[8].contains("1012"), "{expected:?}");
+        assert!(expected[1].contains("number: 5") && expected[9].contains("1012"), "{expected:?}");
         for piece in 1..bytes.len() {
             let mut client = upgrading();
             assert_eq!(events(&mut client, &bytes, piece, Some("room:lobby")), expected, "{piece}");

@@ -41,6 +41,8 @@ pub struct Ledger {
     pub measured: u64,
     /// Messages that came to a subscriber they were not for, or that nobody published.
     pub foreign: u64,
+    /// Pushes to one client alone, such as messages that are kept for who joins later. They are none of the run's.
+    pub pushed: u64,
     /// What was seen of all subscribers.
     pub checks: Checks,
     /// From leaving to each subscriber.

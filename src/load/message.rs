@@ -1,7 +1,7 @@
 //! The messages that are published, each of which says which one it is and when it was meant to leave.
 //!
 //! ```text
-//!  [null,null,"room:lobby","new_msg",{"body":"m00002xK3f9a1czxxxxx"}]      Phoenix, as it is delivered
+//!  [null,null,"room:bench","new_msg",{"body":"m00002xK3f9a1czxxxxx"}]      Phoenix, as it is delivered
 //!                                             │└─┬──┘└──┬───┘└─┬─┘
 //!                              measured or not ┘ number  time   filler
 //! ```

@@ -94,6 +94,10 @@ pub struct Deliveries {
     pub doubled: u64,
     /// Received behind a later one.
     pub out_of_order: u64,
+    /// Received besides, and left out of all other figures: what the server pushed to one client, such as messages that
+    /// are kept for who joins later.
+    #[serde(default)]
+    pub pushed: u64,
     /// Received in a second.
     pub per_second: f64,
     /// From publishing (its place in the schedule in an open loop) to each subscriber.

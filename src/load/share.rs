@@ -37,6 +37,9 @@ pub struct Share {
     pub measured: u64,
     /// Messages that were for somebody else.
     pub foreign: u64,
+    /// Pushes to one client alone.
+    #[serde(default)]
+    pub pushed: u64,
     /// From leaving to each subscriber.
     pub latency: Pairs,
     /// Heartbeats, to the reply.
@@ -62,6 +65,7 @@ impl Share {
             out_of_order: ledger.checks.out_of_order,
             measured: ledger.measured,
             foreign: ledger.foreign,
+            pushed: ledger.pushed,
             latency: ledger.latency.to_pairs(),
             heartbeats: heartbeats.to_pairs(),
             complete: ledger.complete().collect(),
@@ -82,6 +86,7 @@ pub fn merge(ledger: &mut Ledger, shares: &[Share]) {
         ledger.checks.out_of_order += share.out_of_order;
         ledger.measured += share.measured;
         ledger.foreign += share.foreign;
+        ledger.pushed += share.pushed;
         ledger.latency.add_pairs(&share.latency);
         for (number, _, came) in &share.complete {
             if let Some((_, last, processes)) = last.get_mut(number) {

@@ -9,8 +9,8 @@ use crate::channel::{Channel, Router, SlowReader, TopicPattern};
 use crate::config::{Settings, TopicRule};
 use crate::notification::{Closed, Notification, Restricted, Rule};
 
-/// The topic of the demo page, always there.
-const LOBBY: &str = "room:lobby";
+/// The topics of the demo that are always there: that of its page, and that of `hailer bench`.
+const DEMO_TOPICS: [&str; 2] = ["room:lobby", crate::load::TOPIC];
 
 /// The channels, and what sockets join by themselves.
 pub(super) fn router(
@@ -39,8 +39,9 @@ pub(super) fn router(
 fn demo(settings: &Settings, board: &Arc<Board>) -> Result<Router, SettingsError> {
     let channel: Arc<dyn Channel> = Arc::new(Notification::with_board(Arc::clone(board)));
     let mut router = Router::new();
-    for pattern in [pattern(LOBBY)?].into_iter().chain(settings.demo_topics.iter().cloned()) {
-        router = router.channel_with(pattern, Arc::clone(&channel), settings.slow_readers);
+    let own = DEMO_TOPICS.into_iter().map(pattern);
+    for pattern in own.chain(settings.demo_topics.iter().cloned().map(Ok)) {
+        router = router.channel_with(pattern?, Arc::clone(&channel), settings.slow_readers);
     }
     Ok(router)
 }

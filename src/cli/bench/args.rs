@@ -7,23 +7,28 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::compare::Compare;
-
+use crate::config::FILE_VARIABLE;
 use crate::limits::Bound;
+use crate::load::TOPIC;
 
 const EXAMPLES: &str = "\
 Examples:
   hailer bench fan-out --clients 10000 --pid $(pgrep -x hailer)
-                                    a message at a time, each when the last subscriber has the one before
+      one message at a time, the next when the last subscriber has it
   hailer bench fan-out --rate 300 --duration 10s --clients 2000
-                                    a schedule that does not wait for anybody
-  hailer bench burst --burst 100    a hundred messages in one piece
+      messages by a schedule that does not wait
+  hailer bench burst --burst 100
+      a hundred messages in one piece
   hailer bench idle --clients 15000 --duration 60s
   hailer bench fan-out ws://127.0.0.1:9001/ --plain
-                                    any server that sends a text to all who are connected
+      any server that sends a text to all who are connected
+
+The clients join a topic that only a load test uses, room:bench, unless --topic names another. Whoever has \
+joined that one gets the messages of the test.
 
 A server measures itself best alone on its cores: taskset -c 0 hailer serve …, taskset -c 1 hailer bench …
 
-Tokens come from --token-file, --tokens or the variable HAILER_BENCH_TOKEN, since other users of the machine see the
+Tokens come from --token-file, --tokens or the variable HAILER_BENCH_TOKEN, since other users of the machine see the \
 arguments. The exit code is 1 if anything was lost, doubled, out of order or refused.";
 
 /// A run, or what is made of several.
@@ -50,9 +55,18 @@ pub(super) struct Bench {
     #[arg(value_enum)]
     pub(super) scenario: Scenario,
 
-    /// Where they connect; with Phoenix, /socket/websocket unless a path is given
-    #[arg(value_name = "URL", default_value = "ws://127.0.0.1:4000")]
+    /// Where they connect; with Phoenix, /socket/websocket unless a path is given [default: where the server of --config
+    /// listens, or else ws://127.0.0.1:4000]
+    #[arg(value_name = "URL")]
+    pub(super) given_url: Option<String>,
+
+    /// The same, once it is known
+    #[arg(skip)]
     pub(super) url: String,
+
+    /// The configuration file of the server
+    #[arg(long, value_name = "FILE", env = FILE_VARIABLE, hide_env_values = true)]
+    pub(super) config: Option<PathBuf>,
 
     /// Speaks WebSocket alone: a text that one client sends is expected to come to all others
     #[arg(long)]
@@ -63,11 +77,11 @@ pub(super) struct Bench {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) clients: u32,
 
-    /// The topic that all clients join
-    #[arg(long, value_name = "TOPIC", default_value = "room:lobby")]
+    /// The topic that all clients join, and the messages go to
+    #[arg(long, value_name = "TOPIC", default_value = TOPIC)]
     pub(super) topic: String,
 
-    /// A topic that each client joins besides; {user} becomes its token's sub, {n} its number
+    /// A topic that each client joins besides; {user} becomes its token's sub, {number} its number
     #[arg(long, value_name = "TOPIC")]
     pub(super) own_topic: Option<String>,
 

@@ -9,7 +9,7 @@ use crate::load::outcome::Outcome;
 use crate::load::report::comparison::Comparison;
 
 const ABOUT: &str = "\
-Each file is what `hailer bench --json FILE` wrote, or an array of such outcomes. Whose a run is stands in
+Each file is what `hailer bench --json FILE` wrote, or an array of such outcomes. Whose a run is stands in \
 its labels: --label server=hailer --label round=1 --label case='64 B to 10,000'.";
 
 /// Which runs, and how they are told.

@@ -9,6 +9,7 @@ use mio::net::TcpStream;
 
 use super::connect::Line;
 use super::herd::Herd;
+use crate::load::TOPIC;
 use crate::load::check::Checks;
 use crate::load::client::{Client, Event, Stage};
 use crate::load::ledger::Ledger;
@@ -65,6 +66,8 @@ pub(super) struct Core {
     /// Which heartbeat is given up when.
     heartbeats_out: VecDeque<(u64, u32)>,
     heartbeat: u64,
+    /// Joins and pushes that were refused.
+    pub(super) denied: u64,
     /// The first of these that went wrong, for a sentence.
     pub(super) errors: BTreeMap<String, u64>,
     pub(super) scratch: Vec<u8>,
@@ -95,6 +98,7 @@ impl Core {
             heartbeats_due: VecDeque::new(),
             heartbeats_out: VecDeque::new(),
             heartbeat: u64::try_from(heartbeat.as_micros()).unwrap_or(u64::MAX),
+            denied: 0,
             errors: BTreeMap::new(),
             scratch: Vec::new(),
         }
@@ -103,6 +107,17 @@ impl Core {
     /// Counts something that went wrong.
     pub(super) fn wrong(&mut self, what: impl Into<String>) {
         *self.errors.entry(what.into()).or_default() += 1;
+    }
+
+    /// What to do if the server refuses joins or pushes, as it has; nothing where there are no topics.
+    pub(super) fn advice(&self) -> Option<String> {
+        let topic = self.topic.as_deref().filter(|_| self.denied > 0)?;
+        let own = if topic == TOPIC { "a topic of their own, " } else { "" };
+        Some(format!(
+            "These load tests join {own}{topic}, and push new_msg there. Let the server have it, for example with\n\
+             [[topics]]\npattern = \"{topic}\"\njoin = \"user\"\npush = [{{ event = \"new_msg\", by = \"user\" }}]\n\
+             in its configuration, or name another topic with --topic: all who have joined that one get the messages"
+        ))
     }
 
     /// Slow readers that have missed messages between others.
@@ -208,12 +223,15 @@ impl Core {
             Event::Refused(0) => self.wrong("connections answered with something that is not HTTP"),
             Event::Refused(status) => self.wrong(format!("upgrades answered with status {status}")),
             Event::Denied(told) => {
-                self.wrong(format!("joins or pushes refused, such as {}", String::from_utf8_lossy(told)));
+                let what = if client.stage == Stage::Joining { "joins" } else { "pushes" };
+                self.wrong(format!("{what} refused, such as {}", String::from_utf8_lossy(told)));
+                self.denied += 1;
                 client.end();
             }
             // What Phoenix says to whoever leaves.
             Event::ChannelEnded if role == Role::Churner => {}
             Event::ChannelEnded => self.wrong("channels ended by the server"),
+            Event::Pushed => self.ledger.pushed += 1,
             Event::Unknown(shown) => {
                 let shown = String::from_utf8_lossy(shown);
                 // One example says what they are; each of them may be another.

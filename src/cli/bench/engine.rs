@@ -297,11 +297,19 @@ impl Engine {
             self.sample(now);
         }
         let failed: u64 = self.core.errors.values().sum();
-        if self.core.upgrade.count() == 0 && failed >= FAILURES_MAX {
-            let why: Vec<&str> = self.core.errors.keys().map(String::as_str).collect();
-            return Err(format!("nobody gets in at {}: {}", self.target.shown(), why.join("; ")));
+        let nobody_is_in = self.core.upgrade.count() == 0
+            || (self.core.denied >= FAILURES_MAX && self.core.join.count() == 0);
+        if nobody_is_in && failed >= FAILURES_MAX {
+            return Err(self.nobody_gets_in());
         }
         Ok(())
+    }
+
+    /// Why nobody gets in, and what to do about it.
+    pub(super) fn nobody_gets_in(&self) -> String {
+        let why: Vec<&str> = self.core.errors.keys().map(String::as_str).collect();
+        let advice = self.core.advice().map(|advice| format!("\n{advice}")).unwrap_or_default();
+        format!("nobody gets in at {}: {}{advice}", self.target.shown(), why.join("; "))
     }
 
     /// Begins to connect a client.

@@ -39,7 +39,7 @@ fn clock() -> u64 {
 pub(super) fn run(command: &BenchCommand) -> Result<(), Failure> {
     match (&command.other, &command.bench) {
         (Some(Other::Compare(compare)), _) => compare::run(compare),
-        (None, Some(bench)) => run_scenario(bench),
+        (None, Some(bench)) => run_scenario(&Bench { url: target::url(bench)?, ..bench.clone() }),
         (None, None) => {
             Err(Failure { message: "give a scenario: hailer bench --help".to_owned(), usage: true })
         }

@@ -10,6 +10,7 @@ use socket2::SockRef;
 use super::clock;
 use super::connect::connect;
 use super::engine::Engine;
+use crate::load::client::is_push;
 use crate::load::poller::{Answer, Ask, write_request};
 
 /// Numbers of pollers begin here, so that they differ from those of all other clients.
@@ -205,7 +206,10 @@ impl Engine {
                     *pollers_in += 1;
                 } else {
                     core.wrong(format!("joins refused, such as {}", String::from_utf8_lossy(message)));
+                    core.denied += 1;
                 }
+            } else if is_push(message) {
+                core.ledger.pushed += 1;
             } else {
                 core.wrong("unknown messages in answers to polls");
             }

@@ -268,7 +268,8 @@ pub(super) fn prepare(bench: &Bench, has_publisher: bool) -> Result<Engine, Fail
 }
 
 fn own_topic(pattern: &str, tokens: &Tokens, client: u32) -> Rc<str> {
-    let topic = pattern.replace("{n}", &client.to_string());
+    let number = client.to_string();
+    let topic = pattern.replace("{number}", &number).replace("{n}", &number);
     if topic.contains("{user}") { topic.replace("{user}", &tokens.user(client)).into() } else { topic.into() }
 }
 
@@ -298,6 +299,9 @@ pub(super) fn enter(bench: &Bench, engine: &mut Engine) -> Result<(), Failure> {
     };
     let all_are_through = engine.run(bench.patience, progress, over)?;
     let (joined, wanted) = (engine.core.upgrade.count(), engine.slots.len() + engine.pollers.len());
+    if engine.core.denied > 0 && engine.core.join.count() == 0 {
+        return Err(Failure::from(engine.nobody_gets_in()));
+    }
     let patience = bench.patience;
     if joined == 0 {
         let why: Vec<&str> = engine.core.errors.keys().map(String::as_str).collect();
@@ -319,7 +323,8 @@ fn connect_all(bench: &Bench, part: &Bench, engine: &mut Engine) -> Result<Conne
     engine.wait_for_workers(bench.patience)?;
     if bench.scenario.has_publisher(bench) && !engine.core.publisher_in {
         let why: Vec<&str> = engine.core.errors.keys().map(String::as_str).collect();
-        return Err(Failure::from(format!("who is to publish does not get in: {}", why.join("; "))));
+        let advice = engine.core.advice().map(|advice| format!("\n{advice}")).unwrap_or_default();
+        return Err(Failure::from(format!("who is to publish does not get in: {}{advice}", why.join("; "))));
     }
     let seconds = clock().saturating_sub(begun) as f64 / 1e6;
     let slow = engine.slots.iter().filter(|slot| slot.role == Role::Slow && slot.client.stage == Stage::In);
@@ -370,6 +375,7 @@ fn deliveries(engine: &mut Engine, seconds: f64) -> Deliveries {
         lost: ledger.lost(),
         doubled: ledger.checks.doubled,
         out_of_order: ledger.checks.out_of_order,
+        pushed: ledger.pushed,
         per_second: if seconds > 0.0 { ledger.measured as f64 / seconds } else { 0.0 },
         latency: ledger.latency.latency(),
         last: ledger.last.latency(),

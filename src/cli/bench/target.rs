@@ -8,12 +8,32 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::args::Bench;
-use crate::cli::Failure;
+use crate::cli::{self, Failure};
+use crate::config::Flags;
 
 /// Where all clients find a Phoenix socket, unless they are told otherwise.
 const PHOENIX_PATH: &str = "/socket/websocket";
 /// A token of all clients, which the arguments must not show.
 const TOKEN_VARIABLE: &str = "HAILER_BENCH_TOKEN";
+
+/// Where the clients of a run connect: as the command says, or else where the server of the configuration listens.
+pub(super) fn url(bench: &Bench) -> Result<String, Failure> {
+    if let Some(url) = &bench.given_url {
+        return Ok(url.clone());
+    }
+    // Nothing of it depends on the server's secrets, which a load test need not be able to read.
+    let unread = |_: &Path| Ok(b"not read".to_vec());
+    let settings = cli::load_with(bench.config.as_deref(), Flags::default(), &unread)?.settings;
+    let address = cli::reachable(settings.listen);
+    if address.port() == 0 {
+        return Err(Failure::from(
+            "the server of this configuration has a port that the system chooses (listen): give its URL"
+                .to_owned(),
+        ));
+    }
+    let path = if bench.plain { "" } else { &*format!("{}/websocket", settings.socket_path) };
+    Ok(format!("ws://{address}{path}"))
+}
 
 /// A server's address, taken apart.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use super::super::outcome::{Outcome, PERCENTILES, Sample};
 use super::chart::{Axis, Chart, Line, Scale};
 use super::text::{server_lines, tool};
 use super::units::{NONE, bytes, count, micros, percent, percentile, three, whole_micros};
-use super::verdict::{cells, faults, latencies, name, order, slow, warnings};
+use super::verdict::{cells, faults, latencies, name, order, pushed, slow, warnings};
 
 /// The look of all pages of the load tool.
 const STYLE: &str = include_str!("style.css");
@@ -306,6 +306,9 @@ fn details(outcome: &Outcome) -> Markup {
                         tr { th scope="row" { "delivered" } td {
                             (count(outcome.deliveries.received)) " of " (count(outcome.deliveries.expected)) ": " (order(&outcome.deliveries))
                         } }
+                    }
+                    @if outcome.deliveries.pushed > 0 {
+                        tr { th scope="row" { "left out" } td { (pushed(&outcome.deliveries)) } }
                     }
                     @if let Some(returns) = &outcome.returns {
                         tr { th scope="row" { "returned" } td { (count(returns.back)) " of " (count(returns.gone)) } }

@@ -2,11 +2,13 @@
 
 mod chart;
 pub mod comparison;
+mod hanging;
 mod html;
 mod text;
 mod units;
 mod verdict;
 
+pub(crate) use hanging::hanging;
 pub use html::{html, html_of};
 pub use text::text;
 

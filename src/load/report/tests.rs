@@ -126,7 +126,8 @@ server CPU      6.20 µs per delivery, 20.0 µs per client that came in
 server memory   318 B per client (PSS 316 B), 12.0 MiB in the end
 switches        1,234 voluntary, 56 involuntary
 system calls    3,100,000, 1.03 per delivery
-load tool       CPU 45 % of its time, 2 messages behind the schedule, the latest by 1.50 ms
+load tool       CPU 45 % of its time, 2 messages behind the schedule, the latest
+                by 1.50 ms
 ";
     assert_eq!(text(&outcome()), expected);
 }
@@ -183,7 +184,7 @@ fn faults_and_doubts_are_told() {
     );
     check_said(
         |outcome| outcome.generator = used(3_000_000, 10_000_000),
-        "warning         the load tool itself used 93 % of its time: it was the bottleneck, give it more processes",
+        "warning         the load tool itself used 93 % of its time: it was the\n                bottleneck, give it more processes",
     );
     check_said(
         |outcome| (outcome.generator, outcome.generator_processes) = (used(3_000_000, 10_000_000), 2),
@@ -191,7 +192,7 @@ fn faults_and_doubts_are_told() {
     );
     check_said(
         |outcome| outcome.publishing.as_mut().expect("it publishes").late = 30,
-        "warning         the schedule was missed: 30 of 300 messages left late, the latest by 1.50 ms",
+        "warning         the schedule was missed: 30 of 300 messages left late, the\n                latest by 1.50 ms",
     );
     check_said(
         |outcome| {
@@ -367,6 +368,28 @@ fn rounds_are_counted_where_they_have_no_label() {
 }
 
 #[test]
+fn messages_that_are_left_out_are_told_and_are_no_fault() {
+    let mut outcome = outcome();
+    outcome.deliveries.pushed = 1_200;
+    let told = "left out        1,200 messages that the topic keeps for who joins later";
+    assert!(text(&outcome).lines().any(|line| line == told), "{}", text(&outcome));
+    assert!(html(&outcome).contains("1,200 messages that the topic keeps"));
+    outcome.deliveries.pushed = 1;
+    assert!(text(&outcome).contains("1 message that"));
+}
+
+#[test]
+fn no_line_is_wider_than_a_terminal() {
+    let mut outcome = outcome();
+    outcome
+        .errors
+        .insert(format!("unknown messages, such as {}", "[null,null, \"room:lobby\"] ".repeat(9)), 402);
+    for line in text(&outcome).lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}
+
+#[test]
 fn those_that_stop_reading_are_told() {
     let mut outcome = outcome();
     outcome.slow = Some(SlowReaders {
@@ -377,6 +400,7 @@ fn those_that_stop_reading_are_told() {
         rss_growth_per_reader: Some(70.0 * 1024.0),
     });
     let told = "20: 1 caught up, 2 behind, 16 closed (4008), 1 closed (none); the server grew by ";
-    assert!(text(&outcome).contains(told), "{}", text(&outcome));
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words(&text(&outcome)).contains(&words(told)), "{}", text(&outcome));
     assert!(html(&outcome).contains(told));
 }

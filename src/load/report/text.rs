@@ -3,15 +3,18 @@
 use std::fmt::Write;
 
 use super::super::outcome::{Outcome, PERCENTILES, ServerFigures};
+use super::hanging;
 use super::units::{NONE, bytes, count, micros, percent, percentile, three, whole_micros};
-use super::verdict::{cells, faults, latencies, order, slow, tool_share, warnings};
+use super::verdict::{cells, faults, latencies, order, pushed, slow, tool_share, warnings};
 
 /// Width of the names at the beginning of the lines.
 const NAMES: usize = 16;
+/// Width of a line.
+const LINE: usize = 80;
 /// Width of a latency.
 const LATENCY: usize = 9;
 
-/// What the run has come to, in lines of at most 100 characters but for what the settings hold.
+/// What the run has come to, in lines of at most 80 characters.
 #[must_use]
 pub fn text(outcome: &Outcome) -> String {
     let mut text = format!(
@@ -47,7 +50,7 @@ pub fn text(outcome: &Outcome) -> String {
 
 fn push(text: &mut String, name: &str, value: &str) {
     // Writing to a string doesn't fail.
-    let _ = writeln!(text, "{name:NAMES$}{value}");
+    let _ = writeln!(text, "{name:NAMES$}{}", hanging(value, NAMES, NAMES, LINE));
 }
 
 fn lines(outcome: &Outcome) -> Vec<(&'static str, String)> {
@@ -86,6 +89,9 @@ fn lines(outcome: &Outcome) -> Vec<(&'static str, String)> {
             ),
         ));
         lines.push(("", order(deliveries)));
+    }
+    if deliveries.pushed > 0 {
+        lines.push(("left out", pushed(deliveries)));
     }
     if let Some(returns) = &outcome.returns {
         lines.push(("returned", format!("{} of {}", count(returns.back), count(returns.gone))));

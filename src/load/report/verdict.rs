@@ -77,6 +77,12 @@ pub(super) fn order(deliveries: &Deliveries) -> String {
     )
 }
 
+/// What came besides, in a sentence.
+pub(super) fn pushed(deliveries: &Deliveries) -> String {
+    let what = if deliveries.pushed == 1 { "message" } else { "messages" };
+    format!("{} {what} that the topic keeps for who joins later", count(deliveries.pushed))
+}
+
 /// What became of those that stopped reading.
 pub(super) fn slow(slow: &SlowReaders) -> String {
     let mut parts =

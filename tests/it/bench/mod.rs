@@ -1,6 +1,7 @@
 //! The load tool, as its users run it: against the real server, and against servers that do wrong on purpose.
 
 mod faulty;
+mod own_topic;
 mod scenarios;
 
 use std::collections::BTreeMap;

@@ -278,7 +278,7 @@ fn tokens_come_from_a_file_or_the_environment_and_are_shown_nowhere() {
     let tokens = [token("alice"), token("bob"), token("carol")];
     folder.write("tokens", &tokens.join("\n"), 0o600);
     let file = folder.file("tokens").to_string_lossy().into_owned();
-    let common = ["fan-out", &url, "--json", "-", "-c", "6", "-m", "3"];
+    let common = ["fan-out", &url, "--topic", "room:lobby", "--json", "-", "-c", "6", "-m", "3"];
     let each = Run::of(&[&common[..], &["--tokens", &file, "--own-topic", "user:{user}"]].concat());
     assert_eq!(each.good().number("/connecting/joined"), 6);
     let one = Run::with(&common, &[("HAILER_BENCH_TOKEN", &tokens[0])]);
