@@ -17,6 +17,8 @@ mod desk;
 mod doctor;
 mod endpoint;
 #[cfg(all(feature = "cli", target_os = "linux"))]
+mod help;
+#[cfg(all(feature = "cli", target_os = "linux"))]
 mod load;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod load_api;

@@ -59,13 +59,18 @@ pub(super) fn advice(what: What, clients: u64, machine: &Machine, plan: &Plan) -
             let processors = u64::try_from(processors).unwrap_or(UNLIMITED);
             vec![format!("{} processors, a shard on each", grouped(processors))]
         }
-        What::ProxyPorts => vec![
-            "sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\" at the proxy".to_owned(),
-            format!(
-                "and {} addresses at it, or as many ports of the server",
-                grouped(clients.div_ceil(PORTS_MAX))
-            ),
-        ],
+        What::ProxyPorts => {
+            let mut set =
+                vec!["sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\" at the proxy".to_owned()];
+            let addresses = clients.div_ceil(PORTS_MAX);
+            if addresses > 1 {
+                set.push(format!(
+                    "and {} addresses at it, or as many ports of the server",
+                    grouped(addresses)
+                ));
+            }
+            set
+        }
         What::Sessions => vec![limit("sessions_per_shard_max", per_shard)],
         What::SessionsOfAnAddress => vec![limit("sessions_per_address_max", per_shard)],
     }

@@ -25,13 +25,13 @@ use report::Report;
 
 const EXAMPLES: &str = "\
 Examples:
-  hailer doctor                            what gives out first here, and at how many clients
+  hailer doctor                            what gives out first, and when
   hailer doctor --config hailer.toml --clients 1000000
                                            whether a million fits, and what to set
   hailer doctor --pid \"$(systemctl show -P MainPID hailer)\"
-                                           with the limits of a running server; those of a shell may differ
+                                           with the limits of a running server
 
-Exit code: 0 if --clients fit (or connections_per_shard_max of every shard, if that is configured), else 1. What
+Exit code: 0 if --clients fit (or connections_per_shard_max of every shard, if that is configured), else 1. What \
 can't be read is called unknown and stands in nobody's way.";
 
 /// What is asked about.
@@ -72,9 +72,16 @@ pub(super) fn run(doctor: &Doctor) -> Result<(), Failure> {
         super::print(&super::client::json(&report)?)?;
     } else {
         let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        super::print(&report.text(colours))?;
+        super::print(&report.text(colours, width()))?;
     }
     report.failure().map_or(Ok(()), |message| Err(Failure::from(message)))
+}
+
+/// Characters of a line: those of the terminal. A file or another program gets whole lines.
+fn width() -> usize {
+    let size = std::io::stdout().is_terminal().then(ratatui::crossterm::terminal::size);
+    let columns = size.and_then(Result::ok).map_or(usize::MAX, |(columns, _)| usize::from(columns));
+    columns.clamp(60, usize::MAX)
 }
 
 /// What the configuration and the arguments come to on this machine.

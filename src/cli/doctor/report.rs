@@ -8,6 +8,11 @@ use super::advice::{Remark, advice, remarks};
 use super::bounds::{Bound, Kind, Level, Plan, What, bounds, first, grouped, shown};
 use super::figures::{DELIVERY_MICROS, HEARTBEAT_SECONDS, KERNEL_BYTES};
 use super::machine::{Machine, UNLIMITED};
+use crate::load::report::hanging;
+
+/// Width of the levels, and where what was found begins behind the numbers.
+const MARK: usize = 8;
+const FOUND: usize = 25;
 
 /// A bound as it is told.
 #[derive(Debug, Serialize)]
@@ -100,9 +105,40 @@ impl Report {
         ))
     }
 
-    /// The whole report, with colours for a terminal or without.
-    pub(super) fn text(&self, colours: bool) -> String {
-        let mut text = self.headline();
+    /// The whole report, with colours for a terminal or without, in lines of at most `width` characters.
+    pub(super) fn text(&self, colours: bool, width: usize) -> String {
+        let mut text = hanging(&self.headline(), 0, 0, width) + "\n";
+        text.push_str(&hanging(&self.costs(), 0, 0, width));
+        text.push_str("\n\n");
+        for told in &self.bounds {
+            let clients = match told.clients {
+                None if told.level == Some(Level::Unknown) => "unknown".to_owned(),
+                clients => clients.map_or_else(|| "unlimited".to_owned(), grouped),
+            };
+            let kind = if told.kind == Kind::Soft { " (soft)" } else { "" };
+            let mark = mark(told.level, colours);
+            let found = format!("{}{kind}: {}", name(told.bound), told.found);
+            let _ = writeln!(text, "{mark}{clients:>15}  {}", hanging(&found, FOUND, FOUND, width));
+            told.set.iter().for_each(|set| push_advice(&mut text, set, width));
+        }
+        if !self.remarks.is_empty() {
+            text.push('\n');
+        }
+        for Remark { level, about, found, advice } in &self.remarks {
+            let found: String = found
+                .chars()
+                .map(|character| if character.is_control() { '\u{fffd}' } else { character })
+                .collect();
+            let found = hanging(&format!("{about}: {found}"), MARK, MARK, width);
+            let _ = writeln!(text, "{}{found}", mark(Some(*level), colours));
+            push_advice(&mut text, advice, width);
+        }
+        text
+    }
+
+    /// What clients cost.
+    fn costs(&self) -> String {
+        let mut text = String::new();
         let (user, kernel) = (grouped(self.client_bytes.user), grouped(self.client_bytes.kernel));
         let _ = write!(text, "Each takes {user} B of the server and {kernel} B of the kernel.");
         if let (Some(heartbeats), Some(millis)) = (self.heartbeats_per_second, self.broadcast_cpu_ms) {
@@ -117,46 +153,23 @@ impl Report {
                 self.shards
             );
         }
-        text.push_str("\n\n");
-        for told in &self.bounds {
-            let clients = match told.clients {
-                None if told.level == Some(Level::Unknown) => "unknown".to_owned(),
-                clients => clients.map_or_else(|| "unlimited".to_owned(), grouped),
-            };
-            let kind = if told.kind == Kind::Soft { " (soft)" } else { "" };
-            let mark = mark(told.level, colours);
-            let _ = writeln!(text, "{mark}{clients:>15}  {}{kind}: {}", name(told.bound), told.found);
-            for set in &told.set {
-                let _ = writeln!(text, "{:25}-> {set}", "");
-            }
-        }
-        if !self.remarks.is_empty() {
-            text.push('\n');
-        }
-        for Remark { level, about, found, advice } in &self.remarks {
-            let found: String = found
-                .chars()
-                .map(|character| if character.is_control() { '\u{fffd}' } else { character })
-                .collect();
-            let _ = writeln!(text, "{}{about}: {found}\n{:25}-> {advice}", mark(Some(*level), colours), "");
-        }
         text
     }
 
     fn headline(&self) -> String {
         let Some(first) = self.first else {
-            return "Nothing of this machine can be read, so nothing is known.\n".to_owned();
+            return "Nothing of this machine can be read, so nothing is known.".to_owned();
         };
         let gives = if is_plural(first) { "give" } else { "gives" };
         let most = self.clients_max.map_or_else(|| "any number".to_owned(), grouped);
         let first = format!("{} {gives} out first, at {most} clients", name(first));
         match (self.clients_wanted, self.fits) {
-            (Some(wanted), Some(true)) => format!("{} clients fit: {first}.\n", grouped(wanted)),
-            (Some(wanted), _) => format!("{} clients don't fit: {first}.\n", grouped(wanted)),
+            (Some(wanted), Some(true)) => format!("{} clients fit: {first}.", grouped(wanted)),
+            (Some(wanted), _) => format!("{} clients don't fit: {first}.", grouped(wanted)),
             (None, _) => {
                 let mut letters = first.chars();
                 let capital = letters.next().map(|letter| letter.to_ascii_uppercase());
-                format!("{}{}.\n", capital.map(String::from).unwrap_or_default(), letters.as_str())
+                format!("{}{}.", capital.map(String::from).unwrap_or_default(), letters.as_str())
             }
         }
     }
@@ -169,6 +182,11 @@ fn goal(bounds: &[Bound], plan: &Plan) -> Option<u64> {
     let least = hard().min();
     let next = hard().filter(|clients| Some(*clients) > least && *clients != UNLIMITED).min();
     plan.clients.or(next)
+}
+
+/// What is to be set, below what it is about. A command has the whole width, so that few are broken.
+fn push_advice(text: &mut String, advice: &str, width: usize) {
+    let _ = writeln!(text, "{:MARK$}-> {}", "", hanging(advice, MARK + 3, MARK + 3, width));
 }
 
 /// A level in a column of its own.

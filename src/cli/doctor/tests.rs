@@ -152,7 +152,11 @@ fn what_cannot_be_read_is_unknown_and_in_nobodys_way() {
     );
     let report = Report::new(&machine, &plan);
     assert_eq!(report.failure(), None);
-    assert!(report.text(false).contains("unknown  descriptors of the process"), "{}", report.text(false));
+    assert!(
+        report.text(false, usize::MAX).contains("unknown  descriptors of the process"),
+        "{}",
+        report.text(false, usize::MAX)
+    );
     assert!(remarks(&machine, &plan).iter().all(|remark| remark.level == Level::Unknown));
 }
 
@@ -184,7 +188,7 @@ fn the_largest_numbers_do_no_harm() {
         for what in bounds(machine, &plan).iter().map(|bound| bound.what) {
             advice(what, clients.unwrap_or(1), machine, &plan);
         }
-        assert!(!Report::new(machine, &plan).text(true).is_empty());
+        assert!(!Report::new(machine, &plan).text(true, 80).is_empty());
     }
 }
 
@@ -315,7 +319,7 @@ fn numbers_and_sizes_are_easy_to_read() {
 fn the_report_has_a_sentence_levels_and_colours() {
     let mut machine = large();
     machine.descriptors_soft = Some(1024);
-    let text = |clients, colours| Report::new(&machine, &plan(clients)).text(colours);
+    let text = |clients, colours| Report::new(&machine, &plan(clients)).text(colours, usize::MAX);
     let begins = |text: &str, beginning: &str| assert!(text.starts_with(beginning), "{text}");
     let plain = text(Some(1_000_000), false);
     begins(
@@ -354,4 +358,22 @@ fn the_guide_has_the_figures_that_are_reckoned_with() {
     }
     assert!(guide.contains(&format!("at {HEARTBEAT_MICROS} µs each")));
     assert!(guide.contains(&format!("6 s: {DELIVERY_MICROS} µs for each")));
+}
+
+#[test]
+fn the_report_is_broken_between_words_at_the_edge_of_a_terminal() {
+    let machine = large();
+    let report = Report::new(&machine, &plan(Some(1_000_000)));
+    let text = report.text(false, 80);
+    let long: Vec<&str> = text.lines().filter(|line| line.chars().count() > 80).collect();
+    assert!(long.is_empty(), "{long:#?}");
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(words(&text), words(&report.text(false, usize::MAX)));
+}
+
+#[test]
+fn one_address_is_no_reason_to_add_some() {
+    let advice = |clients| advice(What::ProxyPorts, clients, &large(), &plan(None)).join("\n");
+    assert!(!advice(60_000).contains("addresses"), "{}", advice(60_000));
+    assert!(advice(100_000).contains("and 2 addresses at it"), "{}", advice(100_000));
 }

@@ -1,18 +1,32 @@
 //! What a look at the server looks like.
 
+use std::time::Duration;
+
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Style, Stylize};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Borders, Cell, Paragraph, Row, Sparkline, Table, Widget};
+use ratatui::widgets::{
+    Block, Borders, Cell, Paragraph, RenderDirection, Row, Sparkline, Table, Widget, Wrap,
+};
 
 use super::sample::View;
 use crate::cli::users::shown;
 
 /// The frame of `--once`.
 const PLAIN: Rect = Rect::new(0, 0, 100, 32);
-/// Below this width the tables stand below one another.
+/// Below this width the tables stand below one another, unless there is no room for that.
 const WIDE: u16 = 90;
+const TALL: u16 = 30;
+
+const HELP: &str = "\
+broadcasts: messages to a topic, each counted once
+messages out: each message once for each client that gets it, and replies
+messages in: what clients send, heartbeats among it
+behind: subscribers of a topic that have not been given everything yet
+waiting: bytes that wait for a connection because its client reads slowly
+
+q quits, ? closes this help";
 
 /// Draws everything.
 pub(super) fn draw(view: &View, area: Rect, buffer: &mut Buffer) {
@@ -26,7 +40,10 @@ pub(super) fn draw(view: &View, area: Rect, buffer: &mut Buffer) {
     head_of(view).render(head, buffer);
     Paragraph::new(numbers_of(view)).block(titled(" server ")).render(numbers, buffer);
     sparkline(view, deliveries, buffer);
-    let [topics, slowest] = if area.width >= WIDE {
+    if view.help {
+        return Paragraph::new(HELP).wrap(Wrap::default()).block(titled(" help ")).render(tables, buffer);
+    }
+    let [topics, slowest] = if area.width >= WIDE || area.height < TALL {
         Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(tables)
     } else {
         Layout::vertical([Constraint::Fill(1), Constraint::Fill(1)]).areas(tables)
@@ -70,29 +87,37 @@ fn head_of(view: &View) -> Line<'_> {
     let name = Span::from(" hailer top ").bold().reversed();
     match &view.error {
         Some(error) => Line::from(vec![name, Span::from(" "), Span::from(error.as_str()).red().bold()]),
-        None => Line::from(vec![name, Span::from(format!(" {}   q quits", view.base))]),
+        None => Line::from(vec![name, Span::from(format!(" {}   q quits, ? helps", view.base))]),
     }
 }
 
 fn numbers_of(view: &View) -> Vec<Line<'_>> {
-    let number = |value: String, what: &'static str| {
-        vec![Span::from(" "), Span::from(value).bold(), Span::from(" "), Span::from(what), Span::from("  ")]
+    let number = |value: String, what: String| {
+        vec![Span::from(" "), Span::from(value).bold(), Span::from(" "), Span::from(what), Span::from(" ")]
+    };
+    let count = |value: u64, one: &str, more: &str| {
+        number(value.to_string(), if value == 1 { one } else { more }.to_owned())
     };
     let last = &view.last;
-    let there = [
-        number(last.websocket.to_string(), "WebSockets"),
-        number(last.longpoll.to_string(), "on long-poll"),
-        number(last.topics.total.to_string(), "topics"),
+    let mut there = vec![
+        count(last.websocket, "WebSocket", "WebSockets"),
+        count(last.longpoll, "on long-poll", "on long-poll"),
+        count(last.topics.total, "topic", "topics"),
     ];
     let rates = match view.rates {
         None => vec![vec![Span::from(" …").dim()]],
-        Some(rates) => vec![
-            number(format!("{:.1}", rates.broadcasts), "broadcasts/s"),
-            number(format!("{:.1}", rates.messages_out), "messages/s out,"),
-            number(bytes(rates.bytes_out) + "/s", ""),
-            number(format!("{:.1}", rates.messages_in), "messages/s in,"),
-            number(bytes(rates.bytes_in) + "/s", ""),
-        ],
+        Some(rates) => {
+            there.push(number(format!("{:.1}", rates.broadcasts), "broadcasts/s".to_owned()));
+            let way = |way: &'static str, messages: f64, count: f64| {
+                let mut spans = vec![Span::from(way)];
+                spans.extend(number(format!("{messages:.1}"), format!("messages/s, {}/s", bytes(count))));
+                spans
+            };
+            vec![
+                way(" out", rates.messages_out, rates.bytes_out),
+                way("  in", rates.messages_in, rates.bytes_in),
+            ]
+        }
     };
     vec![Line::from(there.concat()), Line::from(rates.concat())]
 }
@@ -105,8 +130,24 @@ fn sparkline(view: &View, area: Rect, buffer: &mut Buffer) {
         Some(most) => format!(" messages to clients each second, at most {most} "),
         None => " messages to clients each second ".to_owned(),
     };
-    let data = view.deliveries.iter().skip(hidden).copied();
-    Sparkline::default().data(data).block(titled(&title)).green().render(area, buffer);
+    // The newest is at the right, wherever the others end.
+    let data = view.deliveries.iter().skip(hidden).copied().rev();
+    let first =
+        format!(" {} ago ", span(view.interval.saturating_mul(u32::try_from(width).unwrap_or(u32::MAX))));
+    let block = titled(&title)
+        .title_bottom(Line::from(first).left_aligned())
+        .title_bottom(Line::from(" now ").right_aligned());
+    let line = Sparkline::default().direction(RenderDirection::RightToLeft).data(data).block(block);
+    line.green().render(area, buffer);
+}
+
+/// A time as people say it.
+fn span(time: Duration) -> String {
+    match time.as_secs_f64() {
+        seconds if seconds < 120.0 => format!("{seconds:.0} s"),
+        seconds if seconds < 7200.0 => format!("{:.0} min", seconds / 60.0),
+        seconds => format!("{:.0} h", seconds / 3600.0),
+    }
 }
 
 fn topics_of(view: &View) -> Table<'_> {
@@ -163,7 +204,7 @@ mod tests {
 
     fn view() -> View {
         let at = Instant::now();
-        let mut view = View::new("http://127.0.0.1:4001", sample(at, 1000.0));
+        let mut view = View::new("http://127.0.0.1:4001", Duration::from_secs(1), sample(at, 1000.0));
         let mut next = sample(at + Duration::from_secs(1), 6000.0);
         next.topics.total = 31;
         next.topics.topics = (1..=2)
@@ -214,25 +255,53 @@ mod tests {
             "120 WebSockets",
             "7 on long-poll",
             "31 topics",
-            "5000.0 messages/s out,",
-            "488.3 KiB/s",
+            "out 5000.0 messages/s, 488.3 KiB/s ",
+            "in 0.0 messages/s, 0 B/s",
+            "s ago ",
+            " now ",
+            "? helps",
             "at most 5000",
             "█",
             "room:2\u{fffd}",
             "slowest connections",
             "64.0 KiB",
         ];
-        for (width, height) in [(100, 32), (120, 50), (80, 40)] {
+        for (width, height) in [(100, 32), (120, 50), (80, 40), (80, 24)] {
             let lines = screen(&view, width, height);
             check(&lines, &all);
             let of = |text: &str| lines.iter().position(|line| line.contains(text));
             let beside = of("┌ topics ") == of("┌ slowest connections ");
-            assert_eq!(beside, width >= WIDE, "{lines:#?}");
+            assert_eq!(beside, width >= WIDE || height < TALL, "{lines:#?}");
             assert!(of("0-17-3").is_some() && of("0-18-1").is_none(), "nothing waits for the other");
         }
         let plain: Vec<String> = text(&view).lines().map(str::to_owned).collect();
         check(&plain, &all);
         assert_eq!(plain.len(), usize::from(PLAIN.height));
+    }
+
+    #[test]
+    fn the_newest_look_is_at_the_right_and_the_axis_says_so() {
+        let lines = screen(&view(), 80, 24);
+        let chart: Vec<&String> = lines.iter().filter(|line| line.contains('█')).collect();
+        assert!(!chart.is_empty() && chart.iter().all(|line| line.ends_with("█│")), "{lines:#?}");
+        check(&lines, &["└ 78 s ago ", " now ┘"]);
+    }
+
+    #[test]
+    fn one_of_a_kind_is_not_many() {
+        let mut view = view();
+        (view.last.websocket, view.last.topics.total) = (1, 1);
+        check(&screen(&view, 80, 24), &["1 WebSocket ", "1 topic "]);
+    }
+
+    #[test]
+    fn help_says_what_the_words_mean() {
+        let mut view = view();
+        view.help = true;
+        check(
+            &screen(&view, 80, 24),
+            &["behind: subscribers of a topic that have not been given everything yet", "q quits"],
+        );
     }
 
     #[test]

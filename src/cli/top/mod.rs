@@ -48,7 +48,7 @@ pub(super) fn run(top: &Top) -> Result<(), Failure> {
     let client = Client::with_timeout(&top.api, TIMEOUT)?;
     // What stands in the way of the first look is a reason not to begin.
     let first = sample::take(&client)?;
-    let mut view = View::new(client.base(), first);
+    let mut view = View::new(client.base(), top.interval, first);
     if top.once {
         std::thread::sleep(top.interval);
         view.add(sample::take(&client)?);
@@ -142,6 +142,10 @@ fn show(
                     match key.code {
                         KeyCode::Char('q') | KeyCode::Esc => return Ok(()),
                         KeyCode::Char('c') if interrupts => return Ok(()),
+                        KeyCode::Char('?' | 'h') => {
+                            view.help = !view.help;
+                            changed = true;
+                        }
                         _ => {}
                     }
                 }

@@ -109,11 +109,23 @@ pub(super) struct View {
     pub(super) deliveries: VecDeque<u64>,
     /// Why the last look has failed.
     pub(super) error: Option<String>,
+    /// Time between two looks.
+    pub(super) interval: Duration,
+    /// Whether it is shown what the words mean.
+    pub(super) help: bool,
 }
 
 impl View {
-    pub(super) fn new(base: &str, first: Sample) -> Self {
-        Self { base: base.to_owned(), last: first, rates: None, deliveries: VecDeque::new(), error: None }
+    pub(super) fn new(base: &str, interval: Duration, first: Sample) -> Self {
+        Self {
+            base: base.to_owned(),
+            last: first,
+            rates: None,
+            deliveries: VecDeque::new(),
+            error: None,
+            interval,
+            help: false,
+        }
     }
 
     pub(super) fn add(&mut self, sample: Sample) {
@@ -179,7 +191,7 @@ hailer_sent_bytes_total{a=\"c\"} 24.5
     #[test]
     fn rates_are_those_of_the_time_between_two_looks() {
         let at = Instant::now();
-        let mut view = View::new("http://a", sample(at, 1000.0));
+        let mut view = View::new("http://a", Duration::from_secs(1), sample(at, 1000.0));
         assert_eq!(view.rates, None);
         view.add(sample(at + Duration::from_secs(2), 1500.0));
         assert_eq!(view.rates.map(|rates| (rates.messages_out, rates.bytes_out)), Some((250.0, 25_000.0)));
@@ -194,7 +206,7 @@ hailer_sent_bytes_total{a=\"c\"} 24.5
     #[test]
     fn the_history_is_bounded() {
         let at = Instant::now();
-        let mut view = View::new("http://a", sample(at, 0.0));
+        let mut view = View::new("http://a", Duration::from_secs(1), sample(at, 0.0));
         for second in 1..=2 * HISTORY as u32 {
             view.add(sample(at + Duration::from_secs(1) * second, 10.0 * f64::from(second)));
         }
