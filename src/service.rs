@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::auth::origin::HostName;
 use crate::http::{Method, Status};
 
 /// A whole request, with its body. Nothing of it is decoded.
@@ -21,6 +22,9 @@ pub struct ServiceRequest {
     pub body: Vec<u8>,
     /// Where the connection comes from.
     pub peer: IpAddr,
+    /// The address of this machine that the connection came to. Known only if the server listens on all addresses and the
+    /// field `Host` holds an address: nothing else is to be compared with it.
+    pub local: Option<IpAddr>,
 }
 
 impl ServiceRequest {
@@ -31,6 +35,12 @@ impl ServiceRequest {
         let mut values = self.headers.iter().filter(|(found, _)| found == name);
         let (_, value) = values.next()?;
         values.next().is_none().then_some(value)
+    }
+
+    /// The host that the request is for, without its port, if `Host` holds one.
+    #[must_use]
+    pub fn host(&self) -> Option<HostName> {
+        self.header("host").and_then(HostName::of_header)
     }
 }
 

@@ -53,7 +53,15 @@ fn request(data: &[u8]) -> Option<ServiceRequest> {
         headers.push((name.to_ascii_lowercase(), value.to_owned()));
     }
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    Some(ServiceRequest { method, path: path.to_owned(), query: query.to_owned(), headers, body, peer })
+    Some(ServiceRequest {
+        method,
+        path: path.to_owned(),
+        query: query.to_owned(),
+        headers,
+        body,
+        peer,
+        local: None,
+    })
 }
 
 fn key(name: &str, key: &str, topics: &[&str]) -> Key {

@@ -32,8 +32,8 @@ pub enum OriginPolicy {
     Host(HostName),
     /// Those that the request goes to: its own scheme, host and port (Phoenix: `:conn`).
     Conn,
-    /// The same, if the request goes to one of these hosts. A page elsewhere whose name leads here (DNS rebinding) is of
-    /// the host that it asks.
+    /// The same, if the request goes to one of these hosts or to an address. A page elsewhere whose name leads here (DNS
+    /// rebinding) is of the host that it asks; a page of an address has no name that could lead here.
     ConnTo(Arc<[HostName]>),
     /// Those that match one of these.
     List(Vec<OriginPattern>),
@@ -118,7 +118,10 @@ impl OriginPolicy {
             (_, _, None) => false,
             (Self::Host(host), _, Some(origin)) => origin.host == *host,
             (Self::Conn, _, Some(origin)) => origin.is_of(request),
-            (Self::ConnTo(hosts), _, Some(origin)) => origin.is_of(request) && hosts.contains(&origin.host),
+            (Self::ConnTo(hosts), _, Some(origin)) => {
+                let is_here = hosts.contains(&origin.host) || origin.host.address().is_some();
+                origin.is_of(request) && is_here
+            }
             (Self::List(patterns), _, Some(origin)) => {
                 patterns.iter().any(|pattern| pattern.matches(origin, request))
             }
@@ -166,6 +169,13 @@ impl HostName {
     #[must_use]
     pub fn of_header(value: &str) -> Option<Self> {
         read_authority(value).map(|(host, _)| host)
+    }
+
+    /// The address, if it is one. That of IPv4 is the same however it is written, also as `[::ffff:192.0.2.1]`.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        let text = self.0.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(&self.0);
+        text.parse().ok().map(|address: IpAddr| address.to_canonical())
     }
 
     fn read(text: &str) -> Option<Self> {

@@ -24,8 +24,8 @@ table! {
     Api {
         /// Address of the HTTP API and the back office; "off" for neither. Port 0 takes any free port.
         listen: ApiListen = ApiListen::At(SocketAddr::from((Ipv4Addr::LOCALHOST, 4001)));
-        /// Names under which requests may come besides localhost and the address itself. Requests with any other Host
-        /// are refused.
+        /// Names under which requests may come besides localhost and the address that is connected to. Requests with
+        /// any other Host are refused.
         hosts: Vec<String> = Vec::new(), like "\"hailer.example.com\"";
         /// Threads that answer requests.
         threads: u16 = 4;

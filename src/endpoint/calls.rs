@@ -19,6 +19,14 @@ pub struct CallTicket {
     bytes: usize,
 }
 
+impl CallTicket {
+    /// The connection that the request came by.
+    #[must_use]
+    pub fn connection(&self) -> ConnectionId {
+        self.id
+    }
+}
+
 /// The requests that are outside.
 #[derive(Default)]
 pub(super) struct Calls {
@@ -68,6 +76,7 @@ impl Endpoint {
             headers: headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect(),
             body: Vec::new(),
             peer,
+            local: None,
         };
         self.begin_body(id, request, BodyOf::Call(Box::new(whole)), keep_alive, now)
     }

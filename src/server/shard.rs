@@ -95,6 +95,7 @@ impl Shard {
             alarm: Alarm::new(self.poll.registry(), ALARM),
             poll: self.poll,
             control: self.control,
+            listens_everywhere: self.listener.local_addr().is_ok_and(|address| address.ip().is_unspecified()),
             listener: Some(self.listener),
             deferred: listener::defers_accept(&self.limits),
             limits: self.limits,
@@ -139,6 +140,8 @@ struct Running {
     listener: Option<TcpListener>,
     /// Connections are accepted when they have sent something.
     deferred: bool,
+    /// Connections may come to any address of the machine, and the system has to be asked to which.
+    listens_everywhere: bool,
     limits: Arc<Limits>,
     endpoint: Endpoint,
     number: u16,
@@ -240,7 +243,10 @@ impl Running {
             }
         }
         if let Some(office) = &self.helpers.office {
-            while let Some((ticket, request)) = self.endpoint.poll_call() {
+            while let Some((ticket, mut request)) = self.endpoint.poll_call() {
+                if self.listens_everywhere && request.host().is_some_and(|host| host.address().is_some()) {
+                    request.local = self.streams.local(ticket.connection());
+                }
                 office.ask(self.number, ticket, request);
             }
         }

@@ -1,9 +1,9 @@
 //! The sockets of a shard, in places that are the endpoint's own.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::Shutdown;
 #[cfg(feature = "api")]
 use std::net::SocketAddr;
+use std::net::{IpAddr, Shutdown};
 
 #[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd;
@@ -159,6 +159,11 @@ impl Streams {
     #[cfg(feature = "api")]
     pub(super) fn peer(&self, id: ConnectionId) -> Option<SocketAddr> {
         self.sockets.get(id.slot())?.as_ref()?.peer_addr().ok()
+    }
+
+    /// The address of this machine that the connection came to, if the system still knows.
+    pub(super) fn local(&self, id: ConnectionId) -> Option<IpAddr> {
+        Some(self.sockets.get(id.slot())?.as_ref()?.local_addr().ok()?.ip())
     }
 
     /// Makes offers one by one.

@@ -38,10 +38,13 @@ impl Front {
     }
 
     /// Whether a request comes by a name that is ours. A page elsewhere can have its own name lead to this machine, and
-    /// speaks then as a page of this origin (DNS rebinding); only the name tells.
+    /// speaks then as a page of this origin (DNS rebinding); only the name tells. The address that the connection came to
+    /// is no name that could lead elsewhere: a page that asks for it has it from no DNS, and shows it as its own host.
+    /// Its port may be another one, as with names: a proxy or a container may have changed it.
     fn is_ours(&self, request: &ServiceRequest) -> bool {
-        let host = request.header("host").and_then(HostName::of_header);
-        host.is_some_and(|host| self.hosts.contains(&host))
+        let Some(host) = request.host() else { return false };
+        let came_to = request.local.map(|local| local.to_canonical());
+        self.hosts.contains(&host) || (came_to.is_some() && host.address() == came_to)
     }
 }
 

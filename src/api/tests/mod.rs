@@ -50,6 +50,7 @@ fn request(method: Method, target: &str, headers: &[(&str, &str)], body: &str) -
         headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         body: body.as_bytes().to_vec(),
         peer: IpAddr::from([10, 0, 0, 1]),
+        local: None,
     }
 }
 

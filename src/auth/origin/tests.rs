@@ -343,6 +343,12 @@ fn hosts_that_are_given_are_those_that_requests_go_to() {
     check("http://localhost:4001", "LOCALHOST:4001", true);
     check("http://[::1]:4001", "[0:0:0::1]:4001", true);
     check("https://office.example", "office.example", true);
+    check("http://192.0.2.7:4001", "192.0.2.7:4001", true);
+    check("http://[2001:db8::7]:4001", "[2001:db8::7]:4001", true);
+    check("http://192.0.2.7:4001", "192.0.2.8:4001", false);
+    check("http://192.0.2.7:4001", "localhost:4001", false);
+    check("http://127.1:4001", "127.1:4001", false);
+    check("http://192.0.2.7.evil.example", "192.0.2.7.evil.example", false);
     check("http://evil.example:4001", "evil.example:4001", false);
     check("http://localhost.", "localhost.", false);
     check("http://localhost:4000", "localhost:4001", false);
@@ -359,6 +365,13 @@ fn the_host_of_a_header_is_one_however_it_is_written() {
     check("[2001:DB8:0::1]", Some("[2001:db8::1]"));
     for wrong in ["", ":80", "a:b", "a:1:2", "::1", "[::1", "a b", "a/b", "u@a"] {
         check(wrong, None);
+    }
+    let address = |host: &str| host.parse::<HostName>().unwrap().address();
+    let loopback = Some(IpAddr::from([127, 0, 0, 1]));
+    assert_eq!(["127.0.0.1", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"].map(address), [loopback; 3]);
+    assert_eq!(address("[0::1]"), Some(Ipv6Addr::LOCALHOST.into()));
+    for name in ["127.0.0.1.", "127.1", "0x7f000001", "2130706433", "localhost"] {
+        assert_eq!(address(name), None, "{name}");
     }
     assert_eq!(HostName::from(IpAddr::from([127, 0, 0, 1])), "127.0.0.1".parse().unwrap());
     assert_eq!(HostName::from(IpAddr::from(Ipv6Addr::LOCALHOST)), "[::1]".parse().unwrap());

@@ -354,6 +354,7 @@ impl Visitor {
             headers,
             body: body.as_bytes().to_vec(),
             peer: self.peer,
+            local: None,
         };
         let reply = self.admin.call(&request, self.at);
         assert_secured(&reply);

@@ -1,5 +1,7 @@
 //! Names that are not ours (DNS rebinding), and pages that are not ours.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use super::world::{PASSWORD, World};
 use crate::support::Peer;
 
@@ -143,4 +145,86 @@ fn the_socket_is_for_pages_of_our_own_names() {
     // Whoever reads the log is not told to let strangers in to the clients' listener.
     world.hailer.log_line("origin not allowed");
     assert!(!world.hailer.log().join("\n").contains("to let it in"), "{:#?}", world.hailer.log());
+}
+
+/// A server whose API listens on all addresses, asked at one that is not in its configuration.
+fn everywhere(listen: IpAddr, asked: IpAddr) -> World {
+    let listen = std::net::SocketAddr::new(listen, 0).to_string();
+    let mut world = World::start_at(&listen, |folder| World::staff(folder, &["add", "ada"], PASSWORD));
+    world.api.set_ip(asked);
+    world
+}
+
+/// An address of this machine as a pod has one: another after each deployment.
+const POD: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 5));
+
+#[test]
+fn prometheus_gets_metrics_by_the_address_that_it_has_connected_to() {
+    for listen in [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()] {
+        let world = everywhere(listen, POD);
+        let port = world.api.port();
+        let check = |host: &str, status: u16| {
+            for path in ["/metrics", "/api/v1/openapi.json", "/admin/sign-in"] {
+                let response = world.ask("GET", path, &[("host", host)], "");
+                assert_eq!(response.status, status, "{listen} {host} {path}: {response:?}");
+            }
+        };
+        for own in ["127.0.0.5", "127.0.0.5:80", "127.0.0.5:443", "[::ffff:127.0.0.5]", "[::FFFF:7f00:5]"] {
+            check(own, 200);
+        }
+        check(&format!("127.0.0.5:{port}"), 200);
+        check(&format!("[::ffff:127.0.0.5]:{port}"), 200);
+        // Addresses of this machine as well, but not those that the connection came to; other ways to write it, which no
+        // browser sends; and names.
+        for foreign in [
+            "127.0.0.6",
+            "127.5",
+            "0x7f000005",
+            "2130706437",
+            "127.0.0.5.",
+            "127.0.0.5.evil.example",
+            "evil.example",
+            "[::5]",
+            "[::127.0.0.5]",
+        ] {
+            check(foreign, 421);
+        }
+        // Each request is looked at, also on a connection whose first was good.
+        let mut peer = Peer::connect(world.api);
+        for (host, status) in [("127.0.0.5", 200), ("evil.example", 421), ("127.0.0.5", 200)] {
+            peer.send(&world.request("GET", "/metrics", &[("host", host)], ""));
+            assert_eq!(peer.response().status, status, "{host}");
+        }
+    }
+}
+
+#[test]
+fn metrics_are_had_by_an_address_of_ipv6() {
+    let world = everywhere(Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::LOCALHOST.into());
+    let port = world.api.port();
+    for (host, status) in [
+        (format!("[::1]:{port}"), 200),
+        ("[::1]".to_owned(), 200),
+        ("[0:0:0:0:0:0:0:1]:9".to_owned(), 200),
+        ("127.0.0.5".to_owned(), 421),
+        ("[::2]".to_owned(), 421),
+    ] {
+        assert_eq!(world.ask("GET", "/metrics", &[("host", &host)], "").status, status, "{host}");
+    }
+}
+
+#[test]
+fn the_back_office_works_by_the_address_that_was_connected_to() {
+    let world = everywhere(Ipv4Addr::UNSPECIFIED.into(), POD);
+    let cookie = world.sign_in("ada", PASSWORD);
+    assert!(world.is_in(&cookie));
+    let (own, page) = (world.api.to_string(), format!("http://{}", world.api));
+    let status = |host: &str, origin: &str, cookie: &str| {
+        world.socket(&[("host", host), ("origin", origin), ("cookie", cookie)]).0
+    };
+    assert_eq!(status(&own, &page, &cookie), 101);
+    assert_eq!(status(&own, "http://127.0.0.6", &cookie), 403);
+    assert_eq!(status(&own, "http://evil.example", &cookie), 403);
+    assert_eq!(status("evil.example", "http://evil.example", &cookie), 403);
+    assert_eq!(status(&own, &page, ""), 403);
 }

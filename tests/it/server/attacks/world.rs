@@ -44,19 +44,32 @@ impl World {
 
     /// The same, with something done between the configuration and the start.
     pub(super) fn start_with(config: &str, args: &[&str], prepare: impl FnOnce(&Folder)) -> Self {
+        Self::start_in(Self::folder(config, prepare), args)
+    }
+
+    /// The same with the API on other addresses than that of loopback.
+    pub(super) fn start_at(api_listen: &str, prepare: impl FnOnce(&Folder)) -> Self {
+        Self::run_in(Self::folder("", prepare), api_listen, &[])
+    }
+
+    /// A folder with a configuration, a secret and what `prepare` makes of them.
+    fn folder(config: &str, prepare: impl FnOnce(&Folder)) -> Folder {
         let folder = Folder::new("attacks");
         let everything = key_lines("everything", KEY, "scopes = [\"publish\", \"disconnect\", \"read\"]");
         let first = "[auth]\nsecret_file = \"secret\"\n[store]\npath = \"hailer.db\"\n";
         folder.write("hailer.toml", &format!("{first}{config}\n{everything}"), 0o600);
         folder.write("secret", SECRET, 0o600);
         prepare(&folder);
-        Self::start_in(folder, args)
+        folder
     }
 
     pub(super) fn start_in(folder: Folder, args: &[&str]) -> Self {
+        Self::run_in(folder, "127.0.0.1:0", args)
+    }
+
+    fn run_in(folder: Folder, api_listen: &str, args: &[&str]) -> Self {
         let serve = ["serve", "--config", "hailer.toml", "--listen", "127.0.0.1:0"];
-        let hailer =
-            Hailer::run(folder.hailer(&[&serve[..], &["--api-listen", "127.0.0.1:0"], args].concat()));
+        let hailer = Hailer::run(folder.hailer(&[&serve[..], &["--api-listen", api_listen], args].concat()));
         let api = hailer.said("API on http://").parse().expect("it is an address");
         Self { folder, hailer, api }
     }
