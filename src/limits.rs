@@ -155,7 +155,7 @@ limits! {
     /// Time from the first wait for a request to the end of its head; then 408 or a plain close.
     head_timeout: Duration = Duration::from_secs(10), least Duration::from_secs(1);
     /// Time a kept-alive HTTP connection may stand idle between two requests.
-    keep_alive_timeout: Duration = Duration::from_secs(30), least Duration::from_secs(1);
+    keep_alive_timeout: Duration = Duration::from_secs(125), least Duration::from_secs(1);
     /// Requests answered on one HTTP connection before it is closed.
     requests_per_connection_max: usize = 10_000, least 1;
     /// Bytes of one WebSocket frame's payload, refused from its announced length with close code 1009.

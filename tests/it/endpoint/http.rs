@@ -210,13 +210,25 @@ fn a_kept_connection_is_given_up_when_nothing_comes() {
     for _ in 0..3 {
         server.send_bytes(client, request("GET /page").as_bytes());
         assert!(server.take_bytes(client).ends_with(b"a page"));
-        server.advance(Duration::from_secs(29));
+        server.advance(Duration::from_secs(124));
         assert!(!server.is_gone(client));
     }
     server.advance(Duration::from_secs(2));
     assert!(server.is_gone(client));
     assert!(server.take_bytes(client).is_empty());
     assert_eq!(server.stats().head_timeouts, 0, "an idle connection is no slow one");
+}
+
+#[test]
+fn a_proxy_that_keeps_connections_for_two_minutes_loses_no_request_to_their_end() {
+    let mut server = TestServer::with_config(&with_page(&[]), 1);
+    let client = server.open();
+    // Longer than AWS's load balancer and nginx keep one by default (60 s), Traefik (90 s) and Caddy (2 m).
+    for seconds in [0, 60, 90, 120] {
+        server.advance(Duration::from_secs(seconds));
+        server.send_bytes(client, request("GET /page").as_bytes());
+        assert!(server.take_bytes(client).ends_with(b"a page"), "after {seconds} s");
+    }
 }
 
 #[test]
@@ -250,7 +262,7 @@ fn a_page_that_is_still_being_taken_is_not_idle() {
     server.set_window(client, None);
     let answer = server.take_bytes(client);
     assert!(answer.len() > 100_000 && answer.ends_with(b"xxx"));
-    server.advance(Duration::from_secs(31));
+    server.advance(Duration::from_secs(126));
     assert!(server.is_gone(client));
 }
 
