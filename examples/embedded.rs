@@ -28,8 +28,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let listen = args.next().map(|address| address.parse()).transpose()?;
     let shards = args.next().map(|shards| shards.parse()).transpose()?;
 
+    // A thread of its own writes the log: a stderr that blocks would block all clients of a shard.
+    let (log, _written_at_the_end) = tracing_appender::non_blocking(std::io::stderr());
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours).with_target(false).init();
+    tracing_subscriber::fmt().with_writer(log).with_ansi(colours).with_target(false).init();
     let text = std::fs::read_to_string(&path)?;
     let settings = load(&Inputs {
         file: Some((Path::new(&path), &text)),

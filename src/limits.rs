@@ -240,6 +240,8 @@ limits! {
     mail_per_turn: usize = 1024, least 1;
     /// Writes between two looks at what else has happened.
     writes_per_turn: usize = 1024, least 1;
+    /// Bytes of lines of the log that wait until stderr takes them; beyond it a line is dropped and counted.
+    log_bytes_waiting_max: usize = 1024 * 1024, least 64 * 1024;
     /// Time without accepting after the process has run out of descriptors.
     accept_pause: Duration = Duration::from_millis(250), least Duration::from_millis(10);
     /// Time from the first signal to the end of the process at the latest.

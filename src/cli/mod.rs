@@ -14,6 +14,7 @@ mod deny;
 mod disconnect;
 mod doctor;
 mod init;
+mod log;
 mod publish;
 mod serve;
 mod staff;
@@ -36,6 +37,7 @@ use args::{Cli, Command};
 
 /// Why a command has failed, for stderr.
 struct Failure {
+    /// Empty if it was said already.
     message: String,
     /// Whether the command line is to blame.
     usage: bool,
@@ -44,8 +46,10 @@ struct Failure {
 impl Failure {
     /// Writes it to stderr; the exit code.
     fn tell(&self) -> ExitCode {
-        // There is nowhere left to say that stderr is closed.
-        let _ = writeln!(std::io::stderr(), "{self}");
+        if !self.message.is_empty() {
+            // There is nowhere left to say that stderr is closed.
+            let _ = writeln!(std::io::stderr(), "{self}");
+        }
         if self.usage { ExitCode::from(2) } else { ExitCode::FAILURE }
     }
 }

@@ -2,13 +2,15 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use tracing::{error, warn};
-use tracing_subscriber::filter::LevelFilter;
 
 use super::Failure;
 use super::args::Serve;
-use crate::config::{Auth, LogLevel, RemovedKeys, Settings};
+use super::log::Log;
+use crate::config::{Auth, Flags, Loaded, RemovedKeys, Settings};
 use crate::server::keys::Keys;
 use crate::server::{ServerHandle, StopSignals};
 use crate::standalone::{Running, RunningOffice, Standalone, StartError, verifier};
@@ -17,9 +19,16 @@ pub(super) fn run(mut serve: Serve) -> Result<(), Failure> {
     let file = serve.file.config.take();
     let flags = serve.flags();
     let loaded = super::load(file.as_deref(), flags.clone())?;
+    let log = Log::to_stderr(loaded.settings.log_level, loaded.settings.limits.log_bytes_waiting_max);
+    // From here on nothing but the log writes to stderr, not even why the server fails: signals are caught, and a write
+    // that blocks would never end.
+    run_logging(&loaded, file, flags, &log).map_err(|failure| log.fail(&failure))
+}
+
+fn run_logging(loaded: &Loaded, file: Option<PathBuf>, flags: Flags, log: &Log) -> Result<(), Failure> {
     let settings = &loaded.settings;
-    log_to_stderr(settings.log_level);
-    let standalone = Standalone::new(settings).map_err(|error| error.to_string())?;
+    let mut standalone = Standalone::new(settings).map_err(|error| error.to_string())?;
+    standalone.count_dropped_log_lines(Arc::new(log.dropped_lines()));
     // The demo has nothing to read again, and ends with its terminal.
     let keys = standalone.keys();
     let catch = if keys.is_some() { StopSignals::catch_with_reload } else { StopSignals::catch };
@@ -39,7 +48,7 @@ pub(super) fn run(mut serve: Serve) -> Result<(), Failure> {
     if let Some(office) = &office {
         told.push_str(&introduction(office, settings.admin.enabled));
     }
-    super::print(&told)?;
+    print_aside(told);
     let (handle, settings) = (server.handle().clone(), settings.clone());
     let reload = move || {
         let Some(keys) = &keys else { return };
@@ -50,6 +59,18 @@ pub(super) fn run(mut serve: Serve) -> Result<(), Failure> {
         }
     };
     signals.run_with(server, reload).map_err(|error| Failure::from(format!("the server has failed: {error}")))
+}
+
+/// Prints on a thread of its own: neither the start nor the end may wait for the reader of stdout.
+fn print_aside(text: String) {
+    let print = move || {
+        if let Err(error) = super::print(&text) {
+            warn!("{error}");
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("hailer-stdout".to_owned()).spawn(print) {
+        warn!(%error, "can't start the thread that prints where the server listens");
+    }
 }
 
 /// Where the API and the back office are. What is secret is the demo's, good for this run or for one sign-in, and for
@@ -86,23 +107,6 @@ fn replace_keys(keys: &Keys, old: &Settings, new: &Settings, server: &ServerHand
         warn!("other settings than those of keys and tokens have changed: they need a restart");
     }
     Ok(())
-}
-
-fn log_to_stderr(level: LogLevel) {
-    let filter = match level {
-        LogLevel::Off => LevelFilter::OFF,
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(filter).with_ansi(ansi);
-    // What can't be written is lost; reporting that on the same stderr would panic.
-    let log = log.with_target(false).log_internal_errors(false);
-    // Only a second call could fail, and there is none.
-    let _ = log.try_init();
 }
 
 /// Why a server with these settings does not start, in a sentence.

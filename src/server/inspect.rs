@@ -83,6 +83,8 @@ pub struct Sources {
     pub guesses: Arc<Guesses>,
     /// How the store is.
     pub store: Option<Arc<dyn Fn() -> StoreVitals + Send + Sync>>,
+    /// How many lines of the log were dropped, if the log drops lines.
+    pub dropped_log_lines: Option<Arc<dyn Fn() -> u64 + Send + Sync>>,
 }
 
 /// Looks into a running server, from any thread but those of its shards.
@@ -282,6 +284,7 @@ impl Inspector {
             store: self.sources.store.as_ref().map(|vitals| vitals()),
             process: Process::read(),
             started: self.began.1,
+            dropped_log_lines: self.sources.dropped_log_lines.as_ref().map(|count| count()),
             guesses: self.sources.guesses.counts(),
             ..Snapshot::default()
         };

@@ -40,6 +40,7 @@ pub(super) struct Snapshot {
     pub(super) store: Option<StoreVitals>,
     pub(super) process: Process,
     pub(super) started: UnixMillis,
+    pub(super) dropped_log_lines: Option<u64>,
     /// Wrong keys, refused sign-ins, lockouts.
     pub(super) guesses: [u64; 3],
 }
@@ -261,7 +262,9 @@ impl Snapshot {
             [(&[("what", "api_key")], keys), (&[("what", "password")], passwords)];
         page.counters("hailer_guesses", "Wrong API keys, and refused sign-ins to the back office", wrong)?;
         let help = "Addresses and accounts that had to wait for too many of them";
-        page.counter("hailer_lockouts", help, &lockouts)
+        page.counter("hailer_lockouts", help, &lockouts)?;
+        let Some(dropped) = self.dropped_log_lines else { return Ok(()) };
+        page.counter("hailer_log_lines_dropped", "Lines of the log that were not written", &dropped)
     }
 
     fn encode_timed(&self, page: &mut Page<'_>) -> fmt::Result {

@@ -209,6 +209,14 @@ impl Standalone {
         self.keys.clone()
     }
 
+    /// Has the metrics tell how many lines of the log were dropped, where a log drops lines rather than wait: what blocks a
+    /// shard's thread holds up all clients of the shard.
+    pub fn count_dropped_log_lines(&mut self, count: Arc<dyn Fn() -> u64 + Send + Sync>) {
+        if let Some(office) = &mut self.office {
+            office.count_dropped_log_lines(count);
+        }
+    }
+
     /// Binds, and starts the shards.
     ///
     /// # Errors

@@ -97,6 +97,7 @@ impl Office {
             api: Arc::default(),
             guesses: Arc::default(),
             store: None,
+            dropped_log_lines: None,
         };
         Ok(Some(Self {
             listen,
@@ -112,6 +113,10 @@ impl Office {
             sources,
             demo_key,
         }))
+    }
+
+    pub(super) fn count_dropped_log_lines(&mut self, count: Arc<dyn Fn() -> u64 + Send + Sync>) {
+        self.sources.dropped_log_lines = Some(count);
     }
 
     /// Starts both beside `server`, and ends them with it.

@@ -31,6 +31,7 @@ fn full() -> Snapshot {
             descriptors_max: Some(7),
         },
         guesses: [101, 102, 103],
+        dropped_log_lines: Some(104),
         started: 1_800_000_000_500,
         ..Snapshot::default()
     }
@@ -110,7 +111,7 @@ fn a_histogram_adds_up() {
 fn what_is_not_known_is_left_out() {
     let text = render(Snapshot::default());
     samples(&text);
-    for name in ["hailer_store", "hailer_accounts", "hailer_denials", "process_open_fds"] {
+    for name in ["hailer_store", "hailer_accounts", "hailer_denials", "hailer_log", "process_open_fds"] {
         assert!(!text.contains(name), "{name} in {text}");
     }
 }

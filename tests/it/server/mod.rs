@@ -4,6 +4,7 @@ mod api_cli;
 mod api_found;
 mod api_keys;
 mod attacks;
+mod blocked_output;
 mod budgets;
 mod check_config;
 mod closing;

@@ -95,10 +95,16 @@ impl Hailer {
     }
 
     /// Runs a command that becomes the program.
-    pub(crate) fn run(mut command: Command) -> Self {
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
-        let log = Lines::collect(child.stderr.take().expect("stderr is a pipe"));
+    pub(crate) fn run(command: Command) -> Self {
+        Self::run_with_stderr(command, Stdio::piped())
+    }
+
+    /// The same with its log going elsewhere.
+    pub(crate) fn run_with_stderr(mut command: Command, stderr: Stdio) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("the program starts");
+        // A command keeps its ends of pipes.
+        drop(command);
+        let log = child.stderr.take().map(Lines::collect).unwrap_or_default();
         let (sender, stdout) = channel();
         let source = child.stdout.take().expect("stdout is a pipe");
         std::thread::spawn(move || {
