@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::Args;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::terminal::disable_raw_mode;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::Failure;
@@ -23,6 +24,8 @@ use sample::{Sample, View};
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Time until a signal is noticed at the latest.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// Time from a signal to the end at the latest, with the terminal as it was before.
+const RESTORE_TIME: Duration = Duration::from_secs(1);
 
 /// How often, and for how long.
 #[derive(Debug, Args)]
@@ -107,17 +110,23 @@ fn on_terminal(view: &mut View, samples: &Receiver<Result<Sample, String>>) -> s
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&ended))?;
     }
-    watch_terminal()?;
+    watch_terminal(Arc::clone(&ended))?;
     let shown = ratatui::try_init().and_then(|mut terminal| show(&mut terminal, view, samples, &ended));
     let restored = ratatui::try_restore();
     shown.and(restored)
 }
 
-/// Ends the process once its terminal is gone. What reads keys tries to for ever then, and there is nothing to restore.
-fn watch_terminal() -> std::io::Result<()> {
-    let watch = || {
-        while std::io::stdout().is_terminal() {
+/// Ends the process once its terminal is gone: what reads keys tries to for ever then, and there is nothing to restore.
+/// Also if a signal has not ended it: a terminal that takes no more, behind a hanging ssh for example, holds up what draws.
+fn watch_terminal(ended: Arc<AtomicBool>) -> std::io::Result<()> {
+    let watch = move || {
+        while std::io::stdout().is_terminal() && !ended.load(Ordering::Relaxed) {
             std::thread::sleep(PATIENCE);
+        }
+        if ended.load(Ordering::Relaxed) {
+            std::thread::sleep(RESTORE_TIME);
+            // The modes are a matter of the system; what is on the screen has to stay.
+            let _ = disable_raw_mode();
         }
         std::process::exit(1);
     };

@@ -109,6 +109,24 @@ fn a_terminal_that_is_stopped_freezes_no_shard_and_no_end() {
 }
 
 #[test]
+fn top_ends_at_a_signal_although_its_terminal_takes_nothing() {
+    let server = Hailer::start(&["--api-listen", "127.0.0.1:0"]);
+    let (api, key) = (server.said("API on "), server.said("API key of this run: "));
+    let (_controller, terminal) = stopped_terminal();
+    let again = || terminal.try_clone().expect("a descriptor is left");
+    let mut command = hailer(&["top", "--api", &api]);
+    command.env("HAILER_API_KEY", key).stdin(again()).stdout(again()).stderr(Stdio::null());
+    let before = tcgetattr(&terminal).expect("it is a terminal").local_modes;
+    let mut program = Program::start(command);
+    // It draws from here on.
+    let modes = || tcgetattr(&terminal).expect("it is a terminal").local_modes;
+    eventually("a terminal for single keys", || (modes() != before).then_some(()));
+    program.signal("TERM");
+    program.ended();
+    assert_eq!(modes(), before);
+}
+
+#[test]
 fn a_second_signal_ends_a_process_at_once_whose_log_blocks() {
     let (_reader, writer) = full_pipe();
     let limits = ["--limit", "drain_timeout=10m", "--limit", "close_timeout=10m"];
