@@ -11,6 +11,7 @@ mod check;
 mod client;
 mod connections;
 mod deny;
+mod descriptors;
 mod disconnect;
 mod doctor;
 mod init;

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::Failure;
 use super::args::Serve;
+use super::descriptors::{self, Raised};
 use super::log::Log;
 use crate::config::{Auth, Flags, Loaded, RemovedKeys, Settings};
 use crate::server::keys::Keys;
@@ -27,6 +28,7 @@ pub(super) fn run(mut serve: Serve) -> Result<(), Failure> {
 
 fn run_logging(loaded: &Loaded, file: Option<PathBuf>, flags: Flags, log: &Log) -> Result<(), Failure> {
     let settings = &loaded.settings;
+    raise_descriptors();
     let mut standalone = Standalone::new(settings).map_err(|error| error.to_string())?;
     standalone.count_dropped_log_lines(Arc::new(log.dropped_lines()));
     // The demo has nothing to read again, and ends with its terminal.
@@ -59,6 +61,16 @@ fn run_logging(loaded: &Loaded, file: Option<PathBuf>, flags: Flags, log: &Log) 
         }
     };
     signals.run_with(server, reload).map_err(|error| Failure::from(format!("the server has failed: {error}")))
+}
+
+/// Raises the number of descriptors that the process may have, of which each connection takes one. Most systems start
+/// programs with 1,024, for the sake of those that use `select`.
+fn raise_descriptors() {
+    match descriptors::raise_limit() {
+        Ok(Some(Raised { from, to })) => info!("the limit of open files was {from} and is raised to {to}"),
+        Ok(None) => {}
+        Err(error) => warn!(%error, "the limit of open files stays as it is (ulimit -n)"),
+    }
 }
 
 /// Prints on a thread of its own: neither the start nor the end may wait for the reader of stdout.

@@ -7,7 +7,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::support::{Folder, Hailer, descriptor_limit, hailer_output};
+use crate::support::{Folder, Hailer, hailer_output, hard_descriptor_limit};
 
 /// A secret that must be met in no output.
 const MARK: &str = "nV4rKd-7Qz1xT9vB3nLs8pYc2gHf6jRa0uEoXi5tDkNqZwVbMlJyPhGsCfUeAdTr4I6o8S2x1L9k7";
@@ -17,7 +17,7 @@ const FILES: &[(&str, &str)] = &[
     ("proc/self/status", "Name:\thailer\nVmRSS:\t  2048 kB\nCpus_allowed_list:\t0-1\n"),
     (
         "proc/self/limits",
-        "Limit  Soft Limit  Hard Limit  Units\nMax open files            90000   524288    files\nMax address space  unlimited  unlimited  bytes\n",
+        "Limit  Soft Limit  Hard Limit  Units\nMax open files            1024     90000    files\nMax address space  unlimited  unlimited  bytes\n",
     ),
     ("proc/self/cgroup", "0::/system.slice/hailer.service\n"),
     (
@@ -235,7 +235,7 @@ fn the_configuration_counts_and_its_secrets_are_not_told() {
 fn the_limits_of_another_process_can_be_asked_about() {
     let folder = machine();
     for (name, text) in FILES.iter().filter(|(name, _)| name.starts_with("proc/self/")) {
-        put(&folder.0, &name.replace("self", "77"), text.replace("90000", "70000"));
+        put(&folder.0, &name.replace("self", "77"), text.replace("1024 ", "70000 "));
     }
     put(&folder.0, "proc/77/fd/0", "");
     assert_eq!(json_of(&folder.0, &["--pid", "77"])["clients_max"], 70_000 - 138);
@@ -245,7 +245,7 @@ fn the_limits_of_another_process_can_be_asked_about() {
 
 #[test]
 fn this_machine_is_judged_as_well() {
-    let limit = descriptor_limit() as u64;
+    let limit = hard_descriptor_limit() as u64;
     let doctor = |args: &[&str]| said(&hailer_output(&[&["doctor"], args].concat()));
     let (code, stdout, stderr) = doctor(&["--clients", "1"]);
     assert_eq!(code, Some(0), "{stdout}{stderr}");

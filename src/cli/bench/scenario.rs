@@ -18,6 +18,7 @@ use super::publish::Plan;
 use super::target::{Target, Tokens};
 use super::workers::{self, Workers};
 use crate::cli::Failure;
+use crate::cli::descriptors::raise_limit;
 use crate::load::client::{Speech, Stage};
 use crate::load::figures::Borders;
 use crate::load::message::Messages;
@@ -273,10 +274,12 @@ fn own_topic(pattern: &str, tokens: &Tokens, client: u32) -> Rc<str> {
     if topic.contains("{user}") { topic.replace("{user}", &tokens.user(client)).into() } else { topic.into() }
 }
 
-/// Says so before anything is done, if there are not enough descriptors.
+/// Says so before anything is done, if there are not enough descriptors: as many as the hard limit allows.
 fn check_descriptors(clients: usize) -> Result<(), Failure> {
     /// The loop, the standard streams, and files that are read now and then.
     const OTHERS: usize = 32;
+    // What it comes to is read below; where it can't be raised there is what there is.
+    let _ = raise_limit();
     let Ok(limits) = std::fs::read_to_string("/proc/self/limits") else { return Ok(()) };
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let limit = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());

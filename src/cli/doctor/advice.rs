@@ -259,12 +259,12 @@ fn kernel(machine: &Machine, plan: &Plan) -> Vec<Remark> {
 /// A service does not have the limits of the shell that this command runs in.
 fn unit(machine: &Machine) -> Option<Remark> {
     let limit = machine.unit_descriptors.as_deref().filter(|_| machine.unit.is_none())?;
-    // A soft and a hard value have a colon between them.
-    let soft: u64 = limit.split(':').next()?.parse().ok()?;
-    (Some(soft) != machine.descriptors_soft).then(|| {
+    // A soft and a hard value have a colon between them; the server raises the one to the other.
+    let hard: u64 = limit.rsplit(':').next()?.parse().ok()?;
+    (Some(hard) != machine.descriptors()).then(|| {
         yellow(
             "LimitNOFILE",
-            format!("hailer.service sets {}, which is not what this command was started with", grouped(soft)),
+            format!("hailer.service sets {}, which is not what this command was started with", grouped(hard)),
             "ask about the running server: hailer doctor --pid \"$(systemctl show -P MainPID hailer)\"",
         )
     })

@@ -174,14 +174,16 @@ fn descriptors(machine: &Machine, plan: &Plan) -> [Bound; 4] {
     let others = machine.files_open.map(|open| open.saturating_sub(machine.descriptors_open));
     let files =
         machine.file_max.zip(others).map(|(max, others)| without(Some(max), others.saturating_add(beside)));
-    let Machine { descriptors_soft: limit, descriptors_hard, nr_open, file_max, epoll_watches, .. } = machine;
+    let Machine { descriptors_soft, descriptors_hard, nr_open, file_max, epoll_watches, .. } = machine;
+    let limit = machine.descriptors();
+    let hard_limit = if limit == *descriptors_soft { "hard" } else { "raised at start to" };
     [
         hard(
             What::ProcessDescriptors,
-            without(*limit, beside),
+            without(limit, beside),
             format!(
-                "RLIMIT_NOFILE {}, hard {}; {beside} are for other things",
-                shown(*limit),
+                "RLIMIT_NOFILE {}, {hard_limit} {}; {beside} are for other things",
+                shown(*descriptors_soft),
                 shown(*descriptors_hard)
             ),
         ),

@@ -18,6 +18,8 @@ const UNIT_FOLDERS: [&str; 4] =
 /// What was found; `None` is unknown, and [`UNLIMITED`] is a limit that there is not.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Machine {
+    /// These are the limits of a server that runs, rather than of one that is to be started.
+    pub(super) runs: bool,
     pub(super) descriptors_soft: Option<u64>,
     pub(super) descriptors_hard: Option<u64>,
     pub(super) address_space_bytes: Option<u64>,
@@ -142,6 +144,7 @@ pub(super) fn read(root: &Path, process: Option<u32>) -> Machine {
     let (soft, hard) = limits(&limits_text, "Max open files");
     let groups = Groups::read(&files, &files.text(of.join("cgroup")).unwrap_or_default());
     let mut machine = Machine {
+        runs: process.is_some(),
         descriptors_soft: soft,
         descriptors_hard: hard,
         address_space_bytes: limits(&limits_text, "Max address space").0,
@@ -163,6 +166,11 @@ pub(super) fn read(root: &Path, process: Option<u32>) -> Machine {
 }
 
 impl Machine {
+    /// Descriptors that a server may have. One that starts raises the soft limit to the hard one.
+    pub(super) fn descriptors(&self) -> Option<u64> {
+        if self.runs { self.descriptors_soft } else { self.descriptors_hard.or(self.descriptors_soft) }
+    }
+
     /// How many shards a server has here unless a number is configured: what the standard library finds.
     pub(super) fn parallelism(&self) -> Option<u64> {
         let processors = self.processors?;

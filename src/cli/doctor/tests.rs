@@ -65,8 +65,8 @@ fn every_hard_bound_can_be_the_first_to_give_out() {
     let fitting = |room: u64, each: u64| (room - room / 10 - 64 * 1024 * 1024) / each;
     let each = OPEN_USER_BYTES + KERNEL_BYTES;
     // 128 descriptors are for other things, and five for each shard.
-    check(What::ProcessDescriptors, 1024 - 208, &|machine, _| machine.descriptors_soft = Some(1024));
-    check(What::ProcessDescriptors, 0, &|machine, _| machine.descriptors_soft = Some(100));
+    check(What::ProcessDescriptors, 1024 - 208, &|machine, _| machine.descriptors_hard = Some(1024));
+    check(What::ProcessDescriptors, 0, &|machine, _| machine.descriptors_hard = Some(100));
     check(What::NrOpen, 50_000 - 208, &|machine, _| machine.nr_open = Some(50_000));
     check(What::FileMax, 90_000 - 1_208, &|machine, _| machine.file_max = Some(90_000));
     check(What::EpollWatches, 99_952, &|machine, _| machine.epoll_watches = Some(100_000));
@@ -78,7 +78,7 @@ fn every_hard_bound_can_be_the_first_to_give_out() {
     });
     check(What::CommitLimit, fitting(GIB, OPEN_USER_BYTES), &|machine, _| {
         (machine.overcommit, machine.commit_room_bytes) = (Some(2), Some(GIB));
-        machine.descriptors_soft = Some(UNLIMITED);
+        machine.descriptors_hard = Some(UNLIMITED);
         machine.nr_open = Some(UNLIMITED);
     });
     check(What::AddressSpace, fitting(GIB, 2 * OPEN_USER_BYTES), &|machine, _| {
@@ -88,6 +88,25 @@ fn every_hard_bound_can_be_the_first_to_give_out() {
     check(What::Conntrack, 262_144 - 44, &|machine, _| {
         (machine.conntrack_max, machine.conntrack_count) = (Some(262_144), Some(44));
     });
+}
+
+#[test]
+fn a_server_that_starts_has_the_hard_limit_of_descriptors_and_one_that_runs_what_it_has() {
+    let mut machine = large();
+    (machine.descriptors_soft, machine.descriptors_hard) = (Some(1_024), Some(4_096));
+    let check = |machine: &Machine, clients: u64, found: &str| {
+        let bounds = bounds(machine, &plan(None));
+        let bound = bounds.iter().find(|bound| bound.what == What::ProcessDescriptors).expect("it is there");
+        assert_eq!((bound.clients, &*bound.found), (Some(clients), found));
+    };
+    check(&machine, 4_096 - 208, "RLIMIT_NOFILE 1,024, raised at start to 4,096; 208 are for other things");
+    machine.runs = true;
+    check(&machine, 1_024 - 208, "RLIMIT_NOFILE 1,024, hard 4,096; 208 are for other things");
+    (machine.runs, machine.descriptors_soft) = (false, machine.descriptors_hard);
+    check(&machine, 4_096 - 208, "RLIMIT_NOFILE 4,096, hard 4,096; 208 are for other things");
+    // What can't be read is not invented.
+    machine.descriptors_hard = None;
+    check(&machine, 4_096 - 208, "RLIMIT_NOFILE 4,096, hard unknown; 208 are for other things");
 }
 
 #[test]
@@ -121,7 +140,7 @@ fn soft_bounds_are_told_but_never_the_first() {
 #[test]
 fn a_bound_is_red_below_yellow_near_and_green_far_from_what_is_wanted() {
     let mut machine = large();
-    machine.descriptors_soft = Some(1_000 + 208);
+    machine.descriptors_hard = Some(1_000 + 208);
     let level = |wanted| {
         let found = bounds(&machine, &plan(wanted));
         found
@@ -195,7 +214,6 @@ fn the_largest_numbers_do_no_harm() {
 #[test]
 fn what_advice_says_makes_room_for_the_clients() {
     let mut machine = large();
-    machine.descriptors_soft = Some(1024);
     machine.descriptors_hard = Some(4096);
     machine.nr_open = Some(100_000);
     (machine.conntrack_max, machine.conntrack_count) = (Some(262_144), Some(9));
@@ -234,7 +252,7 @@ fn what_advice_says_makes_room_for_the_clients() {
     );
     assert_eq!(set("memory"), [""; 0]);
 
-    machine.descriptors_soft = Some(1_300_000);
+    machine.descriptors_hard = Some(1_300_000);
     machine.nr_open = Some(1_300_000);
     machine.conntrack_max = Some(1_300_000);
     machine.tcp_pages = Some(2_000_000);
@@ -318,7 +336,7 @@ fn numbers_and_sizes_are_easy_to_read() {
 #[test]
 fn the_report_has_a_sentence_levels_and_colours() {
     let mut machine = large();
-    machine.descriptors_soft = Some(1024);
+    (machine.runs, machine.descriptors_soft) = (true, Some(1024));
     let text = |clients, colours| Report::new(&machine, &plan(clients)).text(colours, usize::MAX);
     let begins = |text: &str, beginning: &str| assert!(text.starts_with(beginning), "{text}");
     let plain = text(Some(1_000_000), false);

@@ -1,9 +1,13 @@
 //! Peers that ask for too much: the server stays bounded, and everybody else is served.
 
+use std::process::{Command, Stdio};
+
 use hailer::testing::write_masked;
 
 use crate::support::peer::{CLOSE, PATH, PING, PONG, TEXT, read_close};
-use crate::support::{Client, Hailer, Memory, Peer};
+use crate::support::{
+    API_OFF, Client, Hailer, Memory, Peer, descriptor_limits, hailer, hard_descriptor_limit,
+};
 
 const GET: &str = "GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -55,6 +59,28 @@ fn without_descriptors_the_server_serves_whom_it_has_and_accepts_again_later() {
     let pauses = line.split_once("accept_paused=").expect("pauses were counted").1;
     let pauses: u64 = pauses.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
     assert!(pauses > 1, "{line}");
+}
+
+#[test]
+fn a_soft_limit_of_descriptors_is_no_limit_of_clients() {
+    const SOFT: usize = 256;
+    let mut command = Command::new("sh");
+    let program = hailer(&[]).get_program().to_owned();
+    let script = format!("ulimit -S -n {SOFT}; exec \"$0\" serve --listen 127.0.0.1:0 --shards 1");
+    command.args(["-c", &script]).arg(program).stdin(Stdio::null()).envs(API_OFF);
+    let mut hailer = Hailer::run(command);
+    let hard = hard_descriptor_limit();
+    assert_eq!(descriptor_limits(hailer.pid()), (hard, hard));
+    let said = format!("the limit of open files was {SOFT} and is raised to {hard}");
+    assert_eq!(hailer.log().iter().filter(|line| line.contains(&said)).count(), 1, "{:#?}", hailer.log());
+    let mut peers: Vec<Peer> = (0..SOFT + 50).map(|_| Peer::open(hailer.address())).collect();
+    peers.iter_mut().for_each(Peer::join_lobby);
+    drop(peers);
+    assert!(!hailer.stop().contains("accept_paused"));
+    // Where nothing is to be raised nothing is said.
+    let mut hailer = Hailer::start_with_descriptors(SOFT, &[]);
+    hailer.stop();
+    assert!(!hailer.log().iter().any(|line| line.contains("open files")), "{:#?}", hailer.log());
 }
 
 #[test]

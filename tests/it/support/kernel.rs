@@ -39,11 +39,22 @@ impl Slabs {
     }
 }
 
-/// How many descriptors this process, and each it starts, may have open.
+/// How many descriptors this process may have open.
 pub(crate) fn descriptor_limit() -> usize {
-    let text = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with("Max open files"));
-    line.and_then(|line| line.split_whitespace().nth(3)?.parse().ok()).unwrap_or(1024)
+    descriptor_limits(std::process::id()).0
+}
+
+/// How many descriptors a server may have open that this process starts.
+pub(crate) fn hard_descriptor_limit() -> usize {
+    descriptor_limits(std::process::id()).1
+}
+
+/// How many descriptors a process may have open: the soft limit, and the hard one.
+pub(crate) fn descriptor_limits(pid: u32) -> (usize, usize) {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap_or_default();
+    let mut limits = line.split_whitespace().map(|limit| limit.parse().unwrap_or(1024));
+    (limits.next().unwrap_or(1024), limits.next().unwrap_or(1024))
 }
 
 /// Packets that the machine's CPUs have dropped because too many waited for them, which on loopback happens when a CPU

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 pub(crate) use client::Client;
 pub(crate) use disk::Disk;
 pub(crate) use folder::Folder;
-pub(crate) use kernel::{Slabs, descriptor_limit, dropped_packets};
+pub(crate) use kernel::{Slabs, descriptor_limit, descriptor_limits, dropped_packets, hard_descriptor_limit};
 pub(crate) use memory::Memory;
 pub(crate) use patient::PatientStream;
 pub(crate) use peer::Peer;
