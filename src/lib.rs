@@ -43,6 +43,7 @@ mod connection;
 pub mod desk;
 pub mod endpoint;
 pub mod fault;
+mod guard;
 pub mod http;
 mod hub;
 pub mod limits;

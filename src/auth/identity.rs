@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::token::KeyTag;
 use super::{UnixTime, packed};
+use crate::guard::{self, Place};
 
 /// What an [`Identity`] is made of.
 #[derive(Clone, Default)]
@@ -213,6 +214,15 @@ impl Identity {
     #[must_use]
     pub fn assigned<T: Any + Send + Sync>(&self) -> Option<&T> {
         self.assigns.as_deref()?.downcast_ref()
+    }
+}
+
+/// What the application has assigned is dropped in a shard's thread, or in one that decides who may connect.
+impl Drop for Identity {
+    fn drop(&mut self) {
+        if let Some(Err(panicked)) = self.assigns.take().map(guard::dispose) {
+            Place::Destructor.note(&panicked);
+        }
     }
 }
 

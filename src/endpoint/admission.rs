@@ -23,7 +23,7 @@ use crate::ws::{self, CloseCode};
 /// The header in which phoenix.js gives its `authToken` on long-poll.
 const AUTH_TOKEN_HEADER: &str = "x-phoenix-authtoken";
 
-/// Refusals logged in one second; further ones are counted alone.
+/// Lines of one kind logged in one second; further ones are counted alone.
 const LOGGED_PER_SECOND: u32 = 20;
 
 /// How clients are asked who they are.
@@ -77,9 +77,9 @@ pub(super) struct Renewal {
     pub(super) message_ref: Option<RefBuf>,
 }
 
-/// How many refusals of this second have been logged.
+/// How many lines of one kind, such as refusals, have been logged in this second.
 #[derive(Default)]
-pub(super) struct LogBudget {
+pub(crate) struct LogBudget {
     since: Option<Instant>,
     logged: u32,
     left_out: u64,
@@ -87,7 +87,7 @@ pub(super) struct LogBudget {
 
 impl LogBudget {
     /// Whether one more line may be written, and how many were left out since the last.
-    fn take(&mut self, now: Instant) -> Option<u64> {
+    pub(crate) fn take(&mut self, now: Instant) -> Option<u64> {
         let fresh = self.since.is_none_or(|since| now.saturating_duration_since(since).as_secs() >= 1);
         if fresh {
             self.since = Some(now);

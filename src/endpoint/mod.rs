@@ -46,7 +46,7 @@ pub use inspect::{ConnectionFilter, FoundConnection, FoundTopic, Holdings, Rank,
 pub use receipts::ReceiptCounts;
 pub use web_socket::{PlainMessage, PlainSocket};
 
-use admission::LogBudget;
+pub(crate) use admission::LogBudget;
 use apply::Work;
 use calls::Calls;
 use direct::Direct;

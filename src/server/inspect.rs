@@ -6,7 +6,6 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -28,6 +27,7 @@ use crate::desk::{
     TokenCheck, TopicPage, TopicQuery, TopicView, UnixMillis, UserView,
 };
 use crate::endpoint::{ConnectionFilter, ConnectionId, FoundConnection, FoundTopic, Holdings, Rank};
+use crate::guard;
 use crate::stats::Stats;
 
 /// Places that are looked at in one slice: one to two milliseconds where each holds a connection.
@@ -399,7 +399,7 @@ impl Inspection for Inspector {
             let _ = sender.send(verdict);
         });
         // The answer is dropped with a panic, which refuses the client.
-        let _ = catch_unwind(AssertUnwindSafe(|| connect.connect(request, unix_time(), answer)));
+        let _ = guard::call(|| connect.connect(request, unix_time(), answer));
         match receiver.recv_timeout(CHECK_TIME).unwrap_or(Err(Refusal::TimedOut)) {
             Ok(identity) => TokenCheck {
                 user: Some(identity.user().to_owned()).filter(|user| !user.is_empty()),

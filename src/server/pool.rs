@@ -2,12 +2,15 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use mio::Waker;
 use tracing::error;
+
+use crate::endpoint::LogBudget;
+use crate::guard::{self, Guarded};
 
 /// Results on their way to a shard.
 pub(super) struct Returns<T> {
@@ -59,7 +62,9 @@ struct Jobs<J> {
 pub(super) struct Pool<J> {
     jobs: Mutex<Jobs<J>>,
     ready: Condvar,
-    work: Box<dyn Fn(J) + Send + Sync>,
+    /// Holds what the application has given, and may be dropped by one of the threads.
+    work: Guarded<Box<dyn Fn(J) + Send + Sync>>,
+    log: Mutex<LogBudget>,
 }
 
 impl<J: Send + 'static> Pool<J> {
@@ -70,7 +75,9 @@ impl<J: Send + 'static> Pool<J> {
         work: impl Fn(J) + Send + Sync + 'static,
     ) -> io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
         let jobs = Mutex::new(Jobs { waiting: VecDeque::new(), closed: false });
-        let pool = Arc::new(Self { jobs, ready: Condvar::new(), work: Box::new(work) });
+        let work: Box<dyn Fn(J) + Send + Sync> = Box::new(work);
+        let (work, log) = (Guarded::new(work), Mutex::default());
+        let pool = Arc::new(Self { jobs, ready: Condvar::new(), work, log });
         let spawn = |number: usize| {
             let pool = Arc::clone(&pool);
             let thread = std::thread::Builder::new().name(format!("{name}-{number}"));
@@ -117,8 +124,15 @@ impl<J: Send + 'static> Pool<J> {
     fn run(&self) {
         while let Some(job) = self.next() {
             // What a job owes its loop is given when it is dropped, if not before.
-            if catch_unwind(AssertUnwindSafe(|| (self.work)(job))).is_err() {
-                error!("a thread that works for the loops has panicked over one job");
+            if let Err(panicked) = guard::call(|| (self.work)(job)) {
+                let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(left_out) = log.take(Instant::now()) else { continue };
+                let left_out = Some(left_out).filter(|left_out| *left_out > 0);
+                let (failure, thread) = (panicked.to_string(), std::thread::current());
+                error!(
+                    thread = thread.name(),
+                    failure, left_out, "a thread that works for the loops has panicked over one job"
+                );
             }
         }
     }

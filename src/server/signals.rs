@@ -8,6 +8,7 @@ use signal_hook::iterator::Signals;
 use tracing::info;
 
 use super::Server;
+use crate::guard::{self, Panicked, Place};
 use crate::stats::Stats;
 
 /// The signals that end a server, SIGTERM and SIGINT, caught from here on.
@@ -41,7 +42,7 @@ impl StopSignals {
         self.run_with(server, || ())
     }
 
-    /// The same; `reload` is called with each SIGHUP, on a thread of its own.
+    /// The same; `reload` is called with each SIGHUP, on a thread of its own. Should it panic, that is logged.
     ///
     /// # Errors
     /// A shard's loop has failed.
@@ -52,7 +53,10 @@ impl StopSignals {
             let mut drains = 0;
             for signal in self.0.forever() {
                 if signal == SIGHUP {
-                    reload();
+                    // The next signal may be the one that ends the server.
+                    if let Err(panicked) = guard::call(&mut reload) {
+                        Place::Reload.note(&panicked);
+                    }
                     continue;
                 }
                 drains += 1;
@@ -70,7 +74,7 @@ impl StopSignals {
         server.handle().drain();
         let result = server.wait();
         waiter.close();
-        let _ = watcher.join();
+        let _ = watcher.join().map_err(Panicked::new);
         match &result {
             Ok(stats) => info!("stopped:{}", counted(stats)),
             Err(_) => info!("stopped"),

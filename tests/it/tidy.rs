@@ -28,7 +28,7 @@ const LAYERS: &[&[&str]] = &[
     &["auth"],
     &["http", "ws", "phoenix"],
     &["limits", "stats"],
-    &["suggest"],
+    &["guard", "suggest"],
     &["tables"],
 ];
 

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use crate::auth::connect::Refusal;
 use crate::auth::gate;
+use crate::guard::Guarded;
 
 #[cfg(feature = "postgres")]
 pub use self::postgres::{PostgresConfig, PostgresDirectory};
@@ -223,7 +224,7 @@ impl Accounts {
             work: Condvar::new(),
             waiter: Condvar::new(),
             stop: Condvar::new(),
-            open: Box::new(open),
+            open: Guarded::new(Box::new(open)),
         });
         // From here on the threads that were started end when it is dropped.
         let accounts = Self { shared };

@@ -1,13 +1,13 @@
 //! The threads that query, and the one that keeps the deadlines.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::lookups::{Answers, Lookups, Query, Work};
 use super::{Account, DETAILS_BYTES_MAX, Directory, DirectoryError};
+use crate::guard::{self, Guarded, Place};
 
 /// The first pause before a directory that is away is tried again; each is twice the one before.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -24,7 +24,8 @@ pub(super) struct Shared {
     pub(super) waiter: Condvar,
     /// All is over.
     pub(super) stop: Condvar,
-    pub(super) open: Box<Open>,
+    /// May be dropped by one of the threads.
+    pub(super) open: Guarded<Box<Open>>,
 }
 
 /// What has become of a query.
@@ -36,7 +37,7 @@ enum Asked {
     Away(DirectoryError),
 }
 
-type Slot = Option<Box<dyn Directory>>;
+type Slot = Option<Guarded<Box<dyn Directory>>>;
 
 impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, Lookups> {
@@ -86,9 +87,11 @@ impl Shared {
         }
     }
 
-    fn open(&self) -> Result<Box<dyn Directory>, DirectoryError> {
-        catch_unwind(AssertUnwindSafe(|| (self.open)()))
-            .unwrap_or_else(|_| Err(DirectoryError::broken("opening the directory has panicked")))
+    fn open(&self) -> Result<Guarded<Box<dyn Directory>>, DirectoryError> {
+        let opened = guard::call(|| (self.open)()).unwrap_or_else(|panicked| {
+            Err(DirectoryError::broken(format!("opening the directory has {panicked}")))
+        });
+        opened.map(Guarded::new)
     }
 
     /// Asks the directory, which is opened if it is not. A connection that was made earlier may have been ended
@@ -102,8 +105,9 @@ impl Shared {
                     Err(error) => return Asked::Away(error),
                 },
             };
-            let found = catch_unwind(AssertUnwindSafe(|| open.find(user)))
-                .unwrap_or_else(|_| Err(DirectoryError::broken("the directory has panicked")));
+            let found = guard::call(|| open.find(user)).unwrap_or_else(|panicked| {
+                Err(DirectoryError::broken(format!("the directory has {panicked}")))
+            });
             match found {
                 Ok(Some(account)) if account.details.len() > DETAILS_BYTES_MAX => {
                     let reason = format!("the columns of an account exceed {DETAILS_BYTES_MAX} bytes");
@@ -177,8 +181,8 @@ impl Shared {
 /// Gives answers. One whose receiver panics keeps nobody else from theirs.
 pub(super) fn give(answers: Answers) {
     for (answer, found) in answers {
-        if catch_unwind(AssertUnwindSafe(|| answer(found))).is_err() {
-            error!("the receiver of an account has panicked");
+        if let Err(panicked) = guard::call(|| answer(found)) {
+            Place::AccountAnswer.note(&panicked);
         }
     }
 }

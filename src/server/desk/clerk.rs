@@ -12,6 +12,7 @@ use super::publish::{Counted, random_number};
 use super::{COUNT_PATIENCE, Publisher};
 use crate::channel::PayloadBuf;
 use crate::desk::{DeskError, Message, MessageState, Progress, UnixMillis};
+use crate::guard::{self, Guarded, Panicked, Place};
 use crate::server::ServerHandle;
 use crate::server::connect::unix_millis;
 use crate::server::store::{Counts, PRUNED_ROWS_MAX, Prune, Write};
@@ -34,7 +35,7 @@ pub struct Clerk {
     /// The server of the back office, whose pages are kept up to date.
     office: Option<ServerHandle>,
     /// What others have done every few seconds.
-    chores: Vec<Chore>,
+    chores: Vec<Guarded<Chore>>,
     topics: TopicCounter,
     failing: bool,
 }
@@ -54,6 +55,7 @@ impl Clerk {
         office: Option<ServerHandle>,
         chores: Vec<Chore>,
     ) -> io::Result<RunningClerk> {
+        let chores = chores.into_iter().map(Guarded::new).collect();
         let mut clerk = Self { publisher, office, chores, topics: TopicCounter::default(), failing: false };
         let thread = std::thread::Builder::new().name("hailer-clerk".to_owned());
         thread.spawn(move || clerk.run()).map(RunningClerk)
@@ -70,7 +72,7 @@ impl Clerk {
                 more = self.send_due();
                 scheduled = if more { now } else { now + SCHEDULE_INTERVAL };
                 self.show_overview();
-                self.chores.iter().for_each(|chore| chore(unix_millis()));
+                self.do_chores();
             }
             if now >= tidied {
                 tidied = now + TIDY_INTERVAL;
@@ -79,6 +81,15 @@ impl Clerk {
             if !more {
                 // Woken early or late, it looks once more or once less.
                 std::thread::park_timeout(WATCH_INTERVAL);
+            }
+        }
+    }
+
+    /// Does what others have done, whatever becomes of one of them.
+    fn do_chores(&self) {
+        for chore in &self.chores {
+            if let Err(panicked) = guard::call(|| chore(unix_millis())) {
+                Place::Chore.note(&panicked);
             }
         }
     }
@@ -188,8 +199,9 @@ impl RunningClerk {
     /// Waits for the thread of a publisher whose server has ended, so that what it does is done.
     pub fn end(self) {
         self.0.thread().unpark();
-        if self.0.join().is_err() {
-            error!("the thread that sends what is scheduled has panicked");
+        if let Err(panicked) = self.0.join().map_err(Panicked::new) {
+            let failure = panicked.to_string();
+            error!(failure, "the thread that sends what is scheduled has panicked");
         }
     }
 }
