@@ -20,7 +20,7 @@ pub const DENIED: u16 = 4003;
 pub enum Blame {
     /// The client, or the network between.
     Peer,
-    /// Nobody: the server is being stopped.
+    /// Neither client nor network: the server is being stopped, or the application has failed.
     Server,
 }
 
@@ -39,6 +39,8 @@ pub enum Fault {
     Stalled,
     /// More than `outbox_bytes_max` waits for the client alone.
     OutboxFull,
+    /// The handler of a plain WebSocket has panicked.
+    Crashed,
     /// The server is being stopped or restarted.
     Shutdown,
     /// `disconnect` was broadcast to the socket's id: the client may come back.
@@ -60,7 +62,7 @@ impl Fault {
     #[must_use]
     pub fn blame(self) -> Blame {
         match self {
-            Self::Shutdown | Self::Disconnected | Self::StayAway => Blame::Server,
+            Self::Crashed | Self::Shutdown | Self::Disconnected | Self::StayAway => Blame::Server,
             _ => Blame::Peer,
         }
     }
@@ -74,6 +76,7 @@ impl Fault {
             Self::Message(_) => CloseCode::Invalid,
             Self::Idle => CloseCode::Protocol,
             Self::SlowReader | Self::Stalled | Self::OutboxFull => CloseCode::from(SLOW_READER),
+            Self::Crashed => CloseCode::Error,
             Self::Shutdown => CloseCode::Restart,
             Self::Disconnected => CloseCode::Away,
             Self::StayAway => CloseCode::Normal,
@@ -92,6 +95,7 @@ impl Fault {
             Self::SlowReader => "the client reads too slowly: the topic's log has moved past it",
             Self::Stalled => "the client takes no bytes (stall_timeout)",
             Self::OutboxFull => "the client does not read its replies (outbox_bytes_max)",
+            Self::Crashed => "the handler of this WebSocket has crashed",
             Self::Shutdown | Self::Disconnected | Self::StayAway => "",
             Self::TokenExpired => "the token has run out: come back with a fresh one",
             Self::KeyRemoved => "the token's key is no longer used: come back with a fresh token",
@@ -113,6 +117,7 @@ impl Fault {
             Self::SlowReader => &mut stats.closed_slow_reader,
             Self::Stalled => &mut stats.closed_stalled,
             Self::OutboxFull => &mut stats.closed_outbox_full,
+            Self::Crashed => &mut stats.closed_crashed,
             Self::Shutdown => &mut stats.closed_shutdown,
             Self::Disconnected | Self::StayAway => &mut stats.closed_disconnected,
             Self::TokenExpired => &mut stats.closed_token_expired,
@@ -134,6 +139,7 @@ mod tests {
             Fault::SlowReader,
             Fault::Stalled,
             Fault::OutboxFull,
+            Fault::Crashed,
             Fault::Shutdown,
             Fault::Disconnected,
             Fault::TokenExpired,

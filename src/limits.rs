@@ -208,7 +208,7 @@ limits! {
     topic_log_bytes_max: usize = 1024 * 1024, least 4096;
     /// Bytes of broadcasts that wait for one shard; beyond it a publisher is told to try again.
     mailbox_bytes_max: usize = 64 * 1024 * 1024, least 64 * 1024;
-    /// Commands that wait for one shard; beyond it the sender is told to try again.
+    /// Commands that wait for one shard; beyond it the sender is told to try again. Deferred replies are always taken.
     mailbox_commands_max: usize = 1_000_000, least 1024;
     /// Connections of one shard; beyond it a new one is closed at once.
     connections_per_shard_max: usize = 4_000_000, least 1;

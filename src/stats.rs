@@ -104,8 +104,12 @@ stats! {
     stale_join_ref,
     /// Client events refused because their names belong to the protocol.
     reserved_event,
-    /// Callbacks that panicked or returned an error.
+    /// Callbacks that panicked or returned an error, and destructors that panicked.
     channel_crashes,
+    /// Joins and pushes answered "invalid payload", since their channels could not read what the client had sent.
+    payloads_invalid,
+    /// Replies dropped because their messages had been answered.
+    replies_dropped,
     /// Broadcasts that reached this shard.
     broadcasts,
     /// Broadcasts of bytes that the subscribers of serializer V1 could not get.
@@ -134,6 +138,8 @@ stats! {
     closed_stalled,
     /// WebSockets closed because of `outbox_bytes_max`.
     closed_outbox_full,
+    /// Plain WebSockets closed because their handler had panicked.
+    closed_crashed,
     /// WebSockets closed because the server stopped.
     closed_shutdown,
     /// Requests given to the service: the HTTP API and the back office.

@@ -14,7 +14,8 @@ use std::time::Instant;
 
 use crate::auth::deny::Denial;
 use crate::auth::token::KeyTag;
-use crate::channel::{Command, JoinKey, Overloaded, PayloadBuf, Post, SocketKey};
+use crate::channel::{Command, JoinKey, PayloadBuf, Post, Refused, SendError, SocketKey, Stopped};
+use crate::guard::{self, Guarded, Place};
 use crate::limits::Limits;
 use crate::prepared::PreparedBroadcast;
 
@@ -57,7 +58,9 @@ fn cost(mail: &Mail) -> usize {
         Mail::Channel(_, Command::Push { payload, .. } | Command::Reply { response: payload, .. }) => {
             COMMAND_COST + payload.len()
         }
-        Mail::Channel(_, Command::Info(_)) | Mail::Denied(_) | Mail::Keys(_) => COMMAND_COST,
+        Mail::Channel(_, Command::Info(_) | Command::Unanswered { .. }) | Mail::Denied(_) | Mail::Keys(_) => {
+            COMMAND_COST
+        }
     }
 }
 
@@ -73,12 +76,36 @@ struct Queue {
 
 struct Mailbox {
     queue: Mutex<Queue>,
-    wake: Box<dyn Fn() + Send + Sync>,
+    wake: Guarded<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Mailbox {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts mail in, if there is room for it. What is refused is given back, to be dropped where nothing is locked.
+    fn put(
+        &self,
+        mail: Mail,
+        cost: usize,
+        has_room: impl FnOnce(&Queue) -> bool,
+    ) -> Result<(), Refused<Mail>> {
+        let mut queue = self.lock();
+        if queue.closed {
+            return Err(Refused { error: SendError::Stopped, value: mail });
+        }
+        if !has_room(&queue) {
+            return Err(Refused { error: SendError::Overloaded, value: mail });
+        }
+        queue.mail.push_back(mail);
+        queue.bytes += cost;
+        let wake = !std::mem::replace(&mut queue.woken, true);
+        drop(queue);
+        if wake && let Err(panicked) = guard::call(|| (self.wake)()) {
+            Place::Waker.note(&panicked);
+        }
+        Ok(())
     }
 }
 
@@ -100,9 +127,9 @@ impl Broker {
     #[must_use]
     pub fn new(limits: &Limits, wakes: Vec<Box<dyn Fn() + Send + Sync>>) -> Arc<Self> {
         let mailboxes =
-            wakes.into_iter().map(|wake| Mailbox { queue: Mutex::default(), wake }).collect::<Box<[_]>>();
+            wakes.into_iter().map(|wake| Mailbox { queue: Mutex::default(), wake: Guarded::new(wake) });
         Arc::new(Self {
-            mailboxes,
+            mailboxes: mailboxes.collect(),
             sequence: Mutex::new(0),
             closed: AtomicBool::new(false),
             refused: AtomicU64::new(0),
@@ -123,8 +150,8 @@ impl Broker {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Takes nothing more with [`publish_all`](Self::publish_all). What was taken before has its place in the order, and
-    /// what channels say while they end still passes.
+    /// Takes nothing more with [`broadcast`](Self::broadcast) and [`publish_all`](Self::publish_all). What was taken
+    /// before has its place in the order, and what channels say while they end still passes.
     pub fn close(&self) {
         let sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
         self.closed.store(true, Ordering::Release);
@@ -145,20 +172,33 @@ impl Broker {
     /// Publishes an event to all subscribers of a topic, on all shards or on none.
     ///
     /// # Errors
-    /// A shard's mailbox is full.
-    pub fn broadcast(&self, topic: &str, event: &str, payload: PayloadBuf) -> Result<(), Overloaded> {
-        self.publish(topic, event, payload, None).map(drop)
+    /// A shard's mailbox is full, or the broker was [closed](Self::close).
+    pub fn broadcast(
+        &self,
+        topic: &str,
+        event: &str,
+        payload: PayloadBuf,
+    ) -> Result<(), Refused<PayloadBuf>> {
+        let broadcast = PreparedBroadcast::new(0, topic, event, payload, None);
+        let sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_closed() {
+            drop(sequence);
+            return Err(Refused { error: SendError::Stopped, value: broadcast.payload });
+        }
+        self.send(sequence, broadcast).map(drop)
     }
 
-    /// Publishes to all shards, or to none: its place in the order, counted from 1.
+    /// Publishes to all shards, or to none: its place in the order, counted from 1. Passes when the broker is closed, as
+    /// long as there is a shard.
     pub(crate) fn publish(
         &self,
         topic: &str,
         event: &str,
         payload: PayloadBuf,
         from: Option<SocketKey>,
-    ) -> Result<u64, Overloaded> {
-        self.send(PreparedBroadcast::new(0, topic, event, payload, from), None)
+    ) -> Result<u64, Refused<PayloadBuf>> {
+        let broadcast = PreparedBroadcast::new(0, topic, event, payload, from);
+        self.send(self.sequence.lock().unwrap_or_else(PoisonError::into_inner), broadcast)
     }
 
     /// Publishes several broadcasts, one right behind the other, to all shards, or none of them: the place of the first
@@ -166,7 +206,7 @@ impl Broker {
     ///
     /// # Errors
     /// A shard's mailbox has no room for all of them, or the broker was [closed](Self::close). No tally is told then.
-    pub fn publish_all(&self, outgoing: Vec<Outgoing<'_>>) -> Result<u64, Overloaded> {
+    pub fn publish_all(&self, outgoing: Vec<Outgoing<'_>>) -> Result<u64, SendError> {
         let prepare = |outgoing: Outgoing<'_>| {
             let Outgoing { topic, event, payload, tally, receipt, published } = outgoing;
             (PreparedBroadcast::new(0, topic, event, payload, None).with(receipt, published), tally)
@@ -175,35 +215,59 @@ impl Broker {
         let prepared: Vec<_> = outgoing.into_iter().map(prepare).collect();
         let mut sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_closed() {
-            return Err(Overloaded);
+            return Err(SendError::Stopped);
         }
         let cost = prepared.iter().map(|(broadcast, _)| broadcast.cost()).sum();
         self.check_room(prepared.len(), cost)?;
         let first = *sequence + 1;
+        let mut unheard = Vec::new();
         for (broadcast, tally) in prepared {
-            self.put_all(&mut sequence, broadcast, tally.as_ref());
+            self.put_all(&mut sequence, broadcast, tally.as_ref(), &mut unheard);
         }
+        drop(sequence);
+        // The sum must not wait for a shard that has ended; the callback of the tally may publish.
+        unheard.iter().for_each(|entry: &TallyEntry| entry.add(0));
         Ok(first)
     }
 
-    fn send(&self, broadcast: PreparedBroadcast, tally: Option<&TallyEntry>) -> Result<u64, Overloaded> {
-        let mut sequence = self.sequence.lock().unwrap_or_else(PoisonError::into_inner);
-        self.check_room(1, broadcast.cost())?;
-        self.put_all(&mut sequence, broadcast, tally);
+    fn send(
+        &self,
+        mut sequence: MutexGuard<'_, u64>,
+        broadcast: PreparedBroadcast,
+    ) -> Result<u64, Refused<PayloadBuf>> {
+        if let Err(error) = self.check_room(1, broadcast.cost()) {
+            return Err(Refused { error, value: broadcast.payload });
+        }
+        self.put_all(&mut sequence, broadcast, None, &mut Vec::new());
         Ok(*sequence)
     }
 
     /// Whether every mailbox has room for so many broadcasts. Whoever asks holds the sequence, so no other broadcast
     /// takes the room; a command that slips in between goes over the limit by itself alone.
-    fn check_room(&self, broadcasts: usize, cost: usize) -> Result<(), Overloaded> {
-        if self.mailboxes.iter().all(|mailbox| self.has_room(&mailbox.lock(), broadcasts, cost)) {
-            return Ok(());
+    fn check_room(&self, broadcasts: usize, cost: usize) -> Result<(), SendError> {
+        let mut result = Err(SendError::Stopped);
+        for mailbox in &self.mailboxes {
+            let queue = mailbox.lock();
+            if queue.closed {
+                continue;
+            }
+            if !self.has_room(&queue, broadcasts, cost) {
+                self.refused.fetch_add(broadcasts as u64, Ordering::Relaxed);
+                return Err(SendError::Overloaded);
+            }
+            result = Ok(());
         }
-        self.refused.fetch_add(broadcasts as u64, Ordering::Relaxed);
-        Err(Overloaded)
+        result
     }
 
-    fn put_all(&self, sequence: &mut u64, mut broadcast: PreparedBroadcast, tally: Option<&TallyEntry>) {
+    /// Puts a broadcast into all mailboxes. For each shard that has ended, the tally's entry is added to `unheard`.
+    fn put_all(
+        &self,
+        sequence: &mut u64,
+        mut broadcast: PreparedBroadcast,
+        tally: Option<&TallyEntry>,
+        unheard: &mut Vec<TallyEntry>,
+    ) {
         let cost = broadcast.cost();
         *sequence += 1;
         broadcast.sequence = *sequence;
@@ -214,7 +278,9 @@ impl Broker {
                 Some(entry) => Mail::Counted(broadcast, entry.clone()),
                 None => Mail::Broadcast(broadcast),
             };
-            put(mailbox, mail, cost);
+            if let Err(Refused { value: Mail::Counted(_, entry), .. }) = mailbox.put(mail, cost, |_| true) {
+                unheard.push(entry);
+            }
         }
     }
 
@@ -222,14 +288,15 @@ impl Broker {
     /// connects. Looks at every socket, so that many denials are best told at once.
     pub fn deny(&self, denials: &Arc<[Denial]>) {
         for mailbox in &self.mailboxes {
-            put(mailbox, Mail::Denied(Arc::clone(denials)), COMMAND_COST);
+            // A shard that has stopped has no sockets.
+            let _ = mailbox.put(Mail::Denied(Arc::clone(denials)), COMMAND_COST, |_| true);
         }
     }
 
     /// Ends the live sockets whose tokens were verified with other keys than these.
     pub fn retain_keys(&self, keys: &Arc<[KeyTag]>) {
         for mailbox in &self.mailboxes {
-            put(mailbox, Mail::Keys(Arc::clone(keys)), COMMAND_COST);
+            let _ = mailbox.put(Mail::Keys(Arc::clone(keys)), COMMAND_COST, |_| true);
         }
     }
 
@@ -243,35 +310,26 @@ impl Broker {
     }
 }
 
-fn put(mailbox: &Mailbox, mail: Mail, cost: usize) {
-    let mut queue = mailbox.lock();
-    if queue.closed {
-        drop(queue);
-        if let Mail::Counted(_, entry) = mail {
-            // Whoever waits for the sum is not to wait for a shard that has ended.
-            entry.add(0);
-        }
-        return;
-    }
-    queue.mail.push_back(mail);
-    queue.bytes += cost;
-    let wake = !std::mem::replace(&mut queue.woken, true);
-    drop(queue);
-    if wake {
-        (mailbox.wake)();
-    }
-}
-
 impl Post for Broker {
-    fn post(&self, to: JoinKey, command: Command) -> Result<(), Overloaded> {
-        let Some(mailbox) = self.mailboxes.get(usize::from(to.socket.shard)) else { return Ok(()) };
+    fn post(&self, to: JoinKey, command: Command) -> Result<(), Refused<Command>> {
+        let Some(mailbox) = self.mailboxes.get(usize::from(to.socket.shard)) else {
+            return Err(Refused { error: SendError::Stopped, value: command });
+        };
         let mail = Mail::Channel(to, command);
         let cost = cost(&mail);
-        if !self.has_room(&mailbox.lock(), 1, cost) {
-            return Err(Overloaded);
-        }
-        put(mailbox, mail, cost);
-        Ok(())
+        mailbox.put(mail, cost, |queue| self.has_room(queue, 1, cost)).map_err(|refused| {
+            refused.map(|mail| match mail {
+                Mail::Channel(_, command) => command,
+                _ => unreachable!("what is refused is what was put in"),
+            })
+        })
+    }
+
+    fn reply(&self, to: JoinKey, command: Command) -> Result<(), Stopped> {
+        let mailbox = self.mailboxes.get(usize::from(to.socket.shard)).ok_or(Stopped)?;
+        let mail = Mail::Channel(to, command);
+        let cost = cost(&mail);
+        mailbox.put(mail, cost, |_| true).map_err(|_| Stopped)
     }
 
     fn broadcast(
@@ -280,7 +338,7 @@ impl Post for Broker {
         event: &str,
         payload: PayloadBuf,
         from: Option<SocketKey>,
-    ) -> Result<(), Overloaded> {
+    ) -> Result<(), Refused<PayloadBuf>> {
         self.publish(topic, event, payload, from).map(drop)
     }
 }
@@ -353,6 +411,10 @@ mod tests {
         Broker::new(limits, vec![wake(), wake()])
     }
 
+    fn publish(broker: &Broker, payload: PayloadBuf) -> Result<u64, SendError> {
+        broker.publish("t", "e", payload, None).map_err(SendError::from)
+    }
+
     fn sequence(inbox: &mut Inbox) -> Option<u64> {
         match inbox.next()? {
             Mail::Broadcast(broadcast) => Some(broadcast.sequence),
@@ -365,8 +427,8 @@ mod tests {
         let wakes = Arc::new(AtomicUsize::new(0));
         let broker = broker(&Limits::default(), &wakes);
         let (mut first, mut second) = (broker.inbox(0), broker.inbox(1));
-        assert_eq!(broker.publish("t", "e", PayloadBuf::empty(), None), Ok(1));
-        assert_eq!(broker.publish("t", "e", PayloadBuf::empty(), None), Ok(2));
+        assert_eq!(publish(&broker, PayloadBuf::empty()), Ok(1));
+        assert_eq!(publish(&broker, PayloadBuf::empty()), Ok(2));
         assert_eq!(wakes.load(Ordering::Relaxed), 2);
         for inbox in [&mut first, &mut second] {
             assert_eq!([sequence(inbox), sequence(inbox), sequence(inbox)], [Some(1), Some(2), None]);
@@ -382,12 +444,13 @@ mod tests {
         let broker = broker(&limits, &Arc::default());
         let (mut first, mut second) = (broker.inbox(0), broker.inbox(1));
         let large = || PayloadBuf::Binary(vec![0; 40 * 1024].into());
-        assert_eq!(broker.publish("t", "e", large(), None), Ok(1));
+        assert_eq!(publish(&broker, large()), Ok(1));
         assert_eq!(sequence(&mut first), Some(1));
-        assert_eq!(broker.publish("t", "e", large(), None), Err(Overloaded));
+        let refused = broker.publish("t", "e", large(), None).unwrap_err();
+        assert_eq!((refused.error, refused.value.len()), (SendError::Overloaded, 40 * 1024));
         assert_eq!(broker.refused(), 1);
         assert_eq!((sequence(&mut first), sequence(&mut second)), (None, Some(1)));
-        assert_eq!(broker.publish("t", "e", large(), None), Ok(2));
+        assert_eq!(publish(&broker, large()), Ok(2));
     }
 
     #[test]
@@ -403,9 +466,36 @@ mod tests {
         };
         assert_eq!(broker.publish_all(vec![outgoing(), outgoing()]), Ok(1));
         broker.close();
-        assert_eq!(broker.publish_all(vec![outgoing()]), Err(Overloaded));
-        assert_eq!(broker.publish("t", "e", PayloadBuf::empty(), None), Ok(3));
+        assert_eq!(broker.publish_all(vec![outgoing()]), Err(SendError::Stopped));
+        let refused = broker.broadcast("t", "e", PayloadBuf::empty()).unwrap_err();
+        assert_eq!(refused.error, SendError::Stopped);
+        // A channel that ends may still say so to others.
+        let inbox = broker.inbox(0);
+        assert_eq!(publish(&broker, PayloadBuf::empty()), Ok(3));
+        drop((inbox, broker.inbox(1)));
+        assert_eq!(publish(&broker, PayloadBuf::empty()), Err(SendError::Stopped));
         assert_eq!(broker.refused(), 0);
+    }
+
+    #[test]
+    fn a_tally_is_complete_without_the_shards_that_have_ended_and_may_publish() {
+        let broker = broker(&Limits::default(), &Arc::default());
+        drop(broker.inbox(0));
+        let mut second = broker.inbox(1);
+        let publisher = Arc::clone(&broker);
+        let tally = Tally::new(1, 1, move || _ = publish(&publisher, PayloadBuf::empty()));
+        let outgoing = Outgoing {
+            topic: "t",
+            event: "e",
+            payload: PayloadBuf::empty(),
+            tally: Some(tally.entry(0)),
+            receipt: None,
+            published: None,
+        };
+        assert_eq!(broker.publish_all(vec![outgoing]), Ok(1));
+        assert!(tally.is_done());
+        assert!(matches!(second.next(), Some(Mail::Counted(..))));
+        assert_eq!(sequence(&mut second), Some(2));
     }
 
     #[test]
@@ -415,11 +505,11 @@ mod tests {
         let broker = broker(&limits, &Arc::default());
         let (mut first, second) = (broker.inbox(0), broker.inbox(1));
         let large = || PayloadBuf::Binary(vec![0; 40 * 1024].into());
-        assert_eq!(broker.publish("t", "e", large(), None), Ok(1));
+        assert_eq!(publish(&broker, large()), Ok(1));
         assert_eq!(sequence(&mut first), Some(1));
         drop(second);
         for expected in 2..10 {
-            assert_eq!(broker.publish("t", "e", large(), None), Ok(expected));
+            assert_eq!(publish(&broker, large()), Ok(expected));
             assert_eq!(sequence(&mut first), Some(expected));
         }
     }

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::guard::{self, Guarded, Place};
+
 /// Counts for broadcasts that are published together. Shards add to it when they take the broadcasts, so that what is
 /// said was so at that moment.
 pub struct Tally {
     counts: Box<[AtomicU64]>,
     /// Answers of shards that have not come yet, one for each broadcast and shard.
     left: AtomicUsize,
-    done: Box<dyn Fn() + Send + Sync>,
+    done: Guarded<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// The place of one broadcast in a [`Tally`].
@@ -26,7 +28,7 @@ impl Tally {
     pub fn new(broadcasts: usize, shards: u16, done: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
         let counts = (0..broadcasts).map(|_| AtomicU64::new(0)).collect();
         let left = AtomicUsize::new(broadcasts * usize::from(shards));
-        Arc::new(Self { counts, left, done: Box::new(done) })
+        Arc::new(Self { counts, left, done: Guarded::new(Box::new(done)) })
     }
 
     /// The place of broadcast number `index`.
@@ -67,7 +69,10 @@ impl TallyEntry {
             sum.fetch_add(count, Ordering::Relaxed);
         }
         if self.tally.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            (self.tally.done)();
+            // In the thread of a shard, or of the publisher.
+            if let Err(panicked) = guard::call(|| (self.tally.done)()) {
+                Place::Tally.note(&panicked);
+            }
         }
     }
 }

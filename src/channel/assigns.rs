@@ -2,11 +2,14 @@
 
 use std::any::{Any, TypeId};
 
+use crate::guard::{self, Panicked, Place};
+
 type Values = Vec<(TypeId, Box<dyn Any + Send>)>;
 
 /// Values of a client's channel or socket, at most one of each type (Phoenix: `socket.assigns`).
 ///
-/// Empty assigns own no memory.
+/// Empty assigns own no memory. When the channel ends, for whatever reason, the values are dropped behind
+/// [`terminate`](super::Channel::terminate): a destructor is the right place to end what works for this client alone.
 #[derive(Default)]
 pub struct Assigns {
     // Boxed on purpose: eight bytes in every idle join, and most joins assign nothing.
@@ -54,6 +57,24 @@ impl Assigns {
             self.values = None;
         }
         value.downcast().ok().map(|value: Box<T>| *value)
+    }
+
+    /// Drops the values one by one, so that none goes without its destructor because that of another panics; the first
+    /// panic.
+    pub(crate) fn dispose(&mut self) -> Result<(), Panicked> {
+        let mut result = Ok(());
+        for (_, value) in self.values.take().into_iter().flat_map(|values| *values) {
+            result = result.and(guard::dispose(value));
+        }
+        result
+    }
+}
+
+impl Drop for Assigns {
+    fn drop(&mut self) {
+        if let Err(panicked) = self.dispose() {
+            Place::Destructor.note(&panicked);
+        }
     }
 }
 

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::handle::{ChannelHandle, DeferredReply, JoinKey, Post, SocketKey};
+use super::handle::{ChannelHandle, DeferredReply, JoinKey, PendingReply, Post, SocketKey};
 use super::{Assigns, PayloadBuf, TopicName};
 use crate::auth::Identity;
 use crate::phoenix::{Ref, RefBuf};
 
 /// What a callback has recorded, in the order in which it is done.
 pub(crate) enum Action {
-    Reply { message_ref: Option<RefBuf>, status: &'static str, response: PayloadBuf },
+    Reply { status: &'static str, response: PayloadBuf },
     Push { event: Box<str>, payload: PayloadBuf },
     Broadcast { topic: Option<Box<str>>, event: Box<str>, payload: PayloadBuf, from: Option<SocketKey> },
     Stop,
@@ -39,11 +39,18 @@ pub struct Context<'a> {
     origin: Origin<'a>,
     assigns: &'a mut Assigns,
     actions: &'a mut Vec<Action>,
+    /// The message that is being handled, if it is to be answered later.
+    pending: Option<Arc<PendingReply>>,
 }
 
 impl<'a> Context<'a> {
     pub(crate) fn new(origin: Origin<'a>, assigns: &'a mut Assigns, actions: &'a mut Vec<Action>) -> Self {
-        Self { origin, assigns, actions }
+        Self { origin, assigns, actions, pending: None }
+    }
+
+    /// The message that was handled, if it is to be answered later.
+    pub(crate) fn into_pending(self) -> Option<Arc<PendingReply>> {
+        self.pending
     }
 
     /// The topic of this channel.
@@ -91,11 +98,10 @@ impl<'a> Context<'a> {
     }
 
     /// Answers the message with any status. Outside `handle_in` there is nothing to answer, and the call
-    /// does nothing.
+    /// does nothing. A message has one reply: a second one is dropped and logged.
     pub fn reply(&mut self, status: &'static str, response: PayloadBuf) {
-        if let Some(message_ref) = self.origin.message_ref {
-            let message_ref = message_ref.map(RefBuf::from);
-            self.actions.push(Action::Reply { message_ref, status, response });
+        if self.origin.message_ref.is_some() {
+            self.actions.push(Action::Reply { status, response });
         }
     }
 
@@ -110,9 +116,13 @@ impl<'a> Context<'a> {
     }
 
     /// Takes over the answer of this message, to be given later from any thread. `None` outside `handle_in`.
+    #[must_use = "dropped, it answers the message with an error"]
     pub fn defer_reply(&mut self) -> Option<DeferredReply> {
-        let message_ref = self.origin.message_ref?.map(RefBuf::from);
-        Some(DeferredReply { post: Arc::clone(self.origin.post), to: self.origin.join, message_ref })
+        let message_ref = self.origin.message_ref?;
+        let pending = self.pending.get_or_insert_with(|| {
+            PendingReply::new(self.origin.post, self.origin.join, message_ref.map(RefBuf::from))
+        });
+        Some(DeferredReply { pending: Arc::clone(pending) })
     }
 
     /// Pushes an event to this client alone.

@@ -27,20 +27,22 @@
 
 mod assigns;
 mod context;
+mod error;
 mod handle;
+mod info;
 mod payload;
 mod router;
-
-use std::any::Any;
-use std::fmt;
 
 use crate::phoenix::Payload;
 
 pub use assigns::Assigns;
 pub use context::Context;
 pub(crate) use context::{Action, Origin};
-pub use handle::{ChannelHandle, DeferredReply, Overloaded};
-pub(crate) use handle::{Command, JoinKey, Post, SocketKey};
+pub(crate) use error::Failure;
+pub use error::{ChannelError, JoinError, Refused, SendError, Stopped};
+pub use handle::{ChannelHandle, DeferredReply};
+pub(crate) use handle::{Command, JoinKey, PendingReply, Post, SocketKey};
+pub use info::Info;
 pub use payload::PayloadBuf;
 pub(crate) use router::RouteIndex;
 pub use router::{PatternError, Router, SlowReader, TopicPattern};
@@ -49,14 +51,34 @@ pub use router::{PatternError, Router, SlowReader, TopicPattern};
 /// topic.
 pub(crate) type TopicName = triomphe::Arc<str>;
 
-/// What any thread sends to a channel's [`handle_info`](Channel::handle_info).
-pub type Info = Box<dyn Any + Send>;
-
 /// The handler of a family of topics (Phoenix: `Phoenix.Channel`).
 ///
-/// Callbacks run on the event loop and must not block. A callback that panics, or returns an error, ends
-/// this client's channel with `phx_error` `{"reason":"channel_crash"}`; the socket, its other channels and
-/// all other clients go on.
+/// Callbacks run on the event loop and must not block.
+///
+/// # Failures
+///
+/// A callback that panics or returns an error ends this client's channel with `phx_error`
+/// `{"reason":"channel_crash"}`, and [`terminate`](Self::terminate) is called with [`Ended::Crashed`]. The socket, its
+/// other channels and all other clients go on. Nothing that the failed callback has recorded on its [`Context`] is done;
+/// what it has changed in the assigns stays. The log has a line about it, at most 20 such lines a second for each shard.
+///
+/// | what fails | what happens |
+/// |---|---|
+/// | `join` | The reply has status "error" and `{"reason":"join crashed"}`; nothing stays joined, and `terminate` is not called. |
+/// | `join` or `handle_in`, with an error that is or is caused by a [`PayloadError`](crate::phoenix::PayloadError), as `payload.deserialize()?` returns it | No crash: the message is answered with status "error" and `{"reason":"invalid payload"}`; a channel that was joined goes on. |
+/// | `handle_in`, `handle_out`, `handle_info`, `handle_renewal` | The channel crashes as described above. |
+/// | `intercepts` | The broadcast goes through `handle_out`. |
+/// | `terminate`, the destructor of a value in the [`Assigns`] | The channel ends all the same; the other values are dropped. |
+/// | any other destructor (of an [`Info`], of an error, of the payload of a panic, of the channel itself), `Display` of an error | It is logged. |
+///
+/// Three things undo this isolation:
+///
+/// - A second panic in one call, while the first one unwinds, aborts the process, as it does in every Rust program: a
+///   destructor of a local variable must not panic. The same goes for panics of the panic hook.
+/// - With `panic = "abort"` in the profile, every panic ends the process.
+/// - A panic while a `Mutex` of the channel's own is held poisons it. With `lock().unwrap()`, every later callback of every
+///   client panics as well. Hold locks shortly, and take a poisoned one with
+///   `lock().unwrap_or_else(PoisonError::into_inner)` where the value can't be half changed.
 pub trait Channel: Send + Sync + 'static {
     /// A client asks to join `topic`. `Ok` carries the `response` of the reply. What the callback records on
     /// `cx` is done after the reply. Where a socket joins by itself (`auto_join`), nobody hears the response and
@@ -131,56 +153,4 @@ pub enum Ended {
     Crashed,
     /// The client's connection or session ended.
     Disconnected,
-}
-
-/// Why a join was not granted.
-#[derive(Debug)]
-pub enum JoinError {
-    /// The client is answered with status "error" and this response.
-    Refused(PayloadBuf),
-    /// The handler failed; the client is answered `{"reason":"join crashed"}`.
-    Crashed(ChannelError),
-}
-
-impl JoinError {
-    /// A refusal whose response is `{"reason": reason}`.
-    #[must_use]
-    pub fn reason(reason: &str) -> Self {
-        Self::Refused(PayloadBuf::reason(reason))
-    }
-}
-
-impl<E: std::error::Error + Send + Sync + 'static> From<E> for JoinError {
-    fn from(error: E) -> Self {
-        Self::Crashed(error.into())
-    }
-}
-
-/// The failure of a callback; any error type converts into it with `?`.
-pub struct ChannelError(Box<dyn std::error::Error + Send + Sync>);
-
-impl ChannelError {
-    /// A failure described in words, for the log.
-    #[must_use]
-    pub fn new(message: impl Into<String>) -> Self {
-        Self(message.into().into())
-    }
-}
-
-impl<E: std::error::Error + Send + Sync + 'static> From<E> for ChannelError {
-    fn from(error: E) -> Self {
-        Self(Box::new(error))
-    }
-}
-
-impl fmt::Debug for ChannelError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Display for ChannelError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
 }

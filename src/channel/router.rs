@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Channel;
+use crate::guard::Guarded;
 
 /// What stands for a user's id in a pattern.
 const USER: &str = "{sub}";
@@ -148,7 +149,8 @@ pub(crate) struct RouteIndex(pub(crate) u16);
 
 pub(crate) struct Route {
     pub(crate) pattern: TopicPattern,
-    pub(crate) channel: Arc<dyn Channel>,
+    /// Dropped with the last shard.
+    pub(crate) channel: Guarded<Arc<dyn Channel>>,
     pub(crate) slow_reader: SlowReader,
 }
 
@@ -183,7 +185,7 @@ impl Router {
         slow_reader: SlowReader,
     ) -> Self {
         assert!(self.routes.len() < usize::from(u16::MAX), "a router has at most 65,535 routes");
-        self.routes.push(Route { pattern, channel, slow_reader });
+        self.routes.push(Route { pattern, channel: Guarded::new(channel), slow_reader });
         self
     }
 

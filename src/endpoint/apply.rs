@@ -1,21 +1,22 @@
 //! Calling channels, and doing what they have recorded.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tracing::{error, warn};
+use tracing::{debug, warn};
 
 use super::Endpoint;
+use super::channel_log::Place;
 use super::ending::Rest;
 use crate::auth::Identity;
 use crate::broker::Mail;
 use crate::channel::{
-    Action, Assigns, Channel, ChannelError, Command, Context, Ended, Info, JoinKey, Origin, PayloadBuf,
-    SocketKey, TopicName,
+    Action, Assigns, Channel, ChannelError, Command, Context, Ended, Failure, Info, JoinKey, Origin,
+    PayloadBuf, PendingReply, SocketKey, TopicName,
 };
 use crate::connection::{ConnectionId, Entry};
 use crate::fault::Fault;
+use crate::guard::{self, Panicked};
 use crate::hub::{LogBounds, Position, StreamKey, TopicId};
 use crate::phoenix::{EncodeError, Kind, Ref, RefBuf, Serializer, TopicField};
 use crate::prepared::{PreparedBroadcast, WireForm};
@@ -37,6 +38,9 @@ pub(super) enum Work {
     Intercepted(Arc<PreparedBroadcast>),
 }
 
+/// The response to a message whose payload its channel can't read.
+pub(super) const INVALID_PAYLOAD: &str = "invalid payload";
+
 /// Calls made in one go before the loop gets its turn again.
 const WORK_BUDGET: usize = 1024;
 
@@ -45,10 +49,51 @@ fn connection_id(socket: SocketKey) -> ConnectionId {
     ConnectionId { slot: socket.slot, generation: socket.generation }
 }
 
-/// How a callback ended.
-pub(super) enum Called<T> {
-    Returned(T),
-    Panicked,
+/// A callback that is about to run.
+#[derive(Clone, Copy)]
+pub(super) struct Callback<'a> {
+    /// The method of [`Channel`].
+    pub(super) name: &'static str,
+    pub(super) event: Option<&'a str>,
+    /// The message that it handles; its ref may be null.
+    pub(super) message_ref: Option<Option<Ref<'a>>>,
+}
+
+impl Callback<'_> {
+    /// One that handles no message.
+    pub(super) fn new(name: &'static str) -> Self {
+        Self { name, event: None, message_ref: None }
+    }
+}
+
+/// How a callback ended, and what it has recorded.
+pub(super) struct Outcome<T> {
+    pub(super) result: Result<T, Panicked>,
+    pub(super) actions: Vec<Action>,
+    /// The message that it has handled, if that is to be answered later.
+    pending: Option<Arc<PendingReply>>,
+}
+
+/// The message that a callback has handled, and whether it is answered.
+pub(super) struct Handled<'a> {
+    callback: Callback<'a>,
+    message_ref: Option<Ref<'a>>,
+    answered: bool,
+    pending: Option<Arc<PendingReply>>,
+}
+
+impl Handled<'_> {
+    /// Takes the right to answer the message; false if it has been answered.
+    fn take_answer(&mut self) -> bool {
+        !std::mem::replace(&mut self.answered, true)
+            && self.pending.as_ref().is_none_or(|pending| pending.take())
+    }
+}
+
+impl Joined {
+    pub(super) fn place<'a>(&'a self, code: &'static str, event: Option<&'a str>) -> Place<'a> {
+        Place { code, topic: &self.topic, event, identity: self.identity.as_deref() }
+    }
 }
 
 impl Endpoint {
@@ -60,22 +105,19 @@ impl Endpoint {
         message_ref: Option<Option<Ref<'_>>>,
         now: Instant,
         callback: impl FnOnce(&dyn Channel, &mut Context<'_>) -> T,
-    ) -> (Called<T>, Vec<Action>) {
+    ) -> Outcome<T> {
         let mut actions = std::mem::take(&mut self.actions);
         let join = JoinKey { socket: self.socket_key(joined.id), serial: joined.serial };
         let (topic, identity) = (&joined.topic, joined.identity.as_deref());
         let (taken, room) = (self.taken, self.room(joined.id));
         let origin = Origin { topic, join, message_ref, post: &self.post, identity, taken, room, now };
         let mut context = Context::new(origin, assigns, &mut actions);
-        let result = catch_unwind(AssertUnwindSafe(|| callback(&*joined.channel, &mut context)));
-        let called = match result {
-            Ok(result) => Called::Returned(result),
-            Err(_) => {
-                actions.clear();
-                Called::Panicked
-            }
-        };
-        (called, actions)
+        let result = guard::call(|| callback(&*joined.channel, &mut context));
+        let pending = context.into_pending();
+        if result.is_err() {
+            actions.clear();
+        }
+        Outcome { result, actions, pending }
     }
 
     /// Runs a callback of a joined channel, does what it has recorded, and ends the channel if it has failed.
@@ -83,41 +125,56 @@ impl Endpoint {
         &mut self,
         id: ConnectionId,
         topic: TopicId,
-        message_ref: Option<Option<Ref<'_>>>,
+        callback: Callback<'_>,
         now: Instant,
-        callback: impl FnOnce(&dyn Channel, &mut Context<'_>) -> Result<(), ChannelError>,
+        run: impl FnOnce(&dyn Channel, &mut Context<'_>) -> Result<(), ChannelError>,
     ) {
         let Some(socket) = self.connection(id).and_then(|connection| connection.socket_mut()) else { return };
         let Some(join) = socket.joins.by_topic_mut(topic) else { return };
         let mut assigns = std::mem::take(&mut join.assigns);
         let serial = join.serial;
         let joined = self.joined(id, topic, serial);
-        let (called, mut actions) = self.call(&joined, &mut assigns, message_ref, now, callback);
+        let Outcome { result, mut actions, pending } =
+            self.call(&joined, &mut assigns, callback.message_ref, now, run);
         // A callback records only, so the join is still there.
         let socket = self.connection(id).and_then(|connection| connection.socket_mut());
         if let Some(join) = socket.and_then(|socket| socket.joins.by_serial_mut(serial)) {
             join.assigns = assigns;
         }
-        let failure = match called {
-            Called::Returned(Ok(())) => None,
-            Called::Returned(Err(failure)) => Some(failure.to_string()),
-            Called::Panicked => Some("panicked".to_owned()),
+        let message = callback.message_ref;
+        let handled = message.map(|message_ref| Handled { callback, message_ref, answered: false, pending });
+        let failure = match result {
+            Ok(Ok(())) => return self.apply(&joined, actions, handled, now),
+            Ok(Err(error)) => error.failure(),
+            Err(panicked) => Failure::Crash(panicked.to_string()),
         };
-        match failure {
-            None => self.apply(&joined, actions, message_ref, now),
-            Some(failure) => {
-                // Nothing of a failed callback is done.
-                actions.clear();
-                self.actions = actions;
-                self.crash(&joined, topic, &failure, now);
+        // Nothing of a failed callback is done.
+        actions.clear();
+        self.actions = actions;
+        match (failure, handled) {
+            (Failure::InvalidPayload(place), Some(mut handled)) => {
+                self.note_invalid_payload(&joined.topic, callback.event, &place);
+                if handled.take_answer() {
+                    let response = PayloadBuf::reason(INVALID_PAYLOAD);
+                    self.send_reply(&joined, handled.message_ref, "error", &response, now);
+                }
+            }
+            // What the client has not sent now, it can't be blamed for.
+            (Failure::Crash(failure) | Failure::InvalidPayload(failure), _) => {
+                self.note_crash(&joined.place(callback.name, callback.event), &failure, now);
+                self.crash(&joined, topic, now);
             }
         }
     }
 
+    /// A client has sent a payload that the channel can't read.
+    pub(super) fn note_invalid_payload(&mut self, topic: &str, event: Option<&str>, place: &str) {
+        self.stats.payloads_invalid += 1;
+        debug!(topic, event, place, "a client has sent a payload that its channel can't read");
+    }
+
     /// Ends a channel whose callback has failed.
-    fn crash(&mut self, joined: &Joined, topic: TopicId, failure: &str, now: Instant) {
-        self.stats.channel_crashes += 1;
-        error!(topic = &*joined.topic, failure, "a channel has crashed");
+    fn crash(&mut self, joined: &Joined, topic: TopicId, now: Instant) {
         let slot = joined.id.slot;
         let Some((join, _)) = self.remove_join(slot, topic, Rest::Keep) else { return };
         let join_ref = join.given_ref();
@@ -127,14 +184,14 @@ impl Endpoint {
         self.terminate(joined, join.assigns, Ended::Crashed, now);
     }
 
-    /// Tells a channel that it has ended.
+    /// Tells a channel that it has ended, and drops what it has kept for its client.
     pub(super) fn terminate(&mut self, joined: &Joined, mut assigns: Assigns, reason: Ended, now: Instant) {
-        let (called, mut actions) =
+        let Outcome { result, mut actions, .. } =
             self.call(joined, &mut assigns, None, now, |channel, cx| channel.terminate(reason, cx));
-        if matches!(called, Called::Panicked) {
-            self.stats.channel_crashes += 1;
-            error!(topic = &*joined.topic, "a channel has panicked in terminate");
+        if let Err(panicked) = result {
+            self.note_crash(&joined.place("terminate", None), &panicked.to_string(), now);
         }
+        self.dispose_assigns(joined, assigns, now);
         if reason != Ended::Disconnected {
             return self.apply(joined, actions, None, now);
         }
@@ -146,6 +203,13 @@ impl Endpoint {
             }
         }
         self.actions = actions;
+    }
+
+    /// Drops what a channel has kept for a client.
+    pub(super) fn dispose_assigns(&mut self, joined: &Joined, mut assigns: Assigns, now: Instant) {
+        if let Err(panicked) = assigns.dispose() {
+            self.note_crash(&joined.place("a destructor in the assigns", None), &panicked.to_string(), now);
+        }
     }
 
     /// Publishes what a channel broadcasts: its place in the node's order, if there was room.
@@ -165,33 +229,36 @@ impl Endpoint {
         sequence
     }
 
-    /// Does what a callback has recorded. `message_ref` is that of the message it has handled.
+    /// Does what a callback has recorded about the message that it has handled, if it has.
     pub(super) fn apply(
         &mut self,
         joined: &Joined,
         mut actions: Vec<Action>,
-        message_ref: Option<Option<Ref<'_>>>,
+        mut handled: Option<Handled<'_>>,
         now: Instant,
     ) {
         // A message has one reply: the first refusal answers it unless the callback has done so before.
-        let (mut answered, mut overloaded) = (false, false);
+        let mut overloaded = false;
         for action in actions.drain(..) {
             match action {
                 Action::Reply { .. } if overloaded => {}
-                Action::Reply { message_ref, status, response } => {
-                    self.send_reply(joined, message_ref.as_ref(), status, &response, now);
-                    answered = true;
+                Action::Reply { status, response } => {
+                    let Some(handled) = &mut handled else { continue };
+                    if handled.take_answer() {
+                        self.send_reply(joined, handled.message_ref, status, &response, now);
+                    } else {
+                        self.note_second_reply(joined, handled.callback.event, now);
+                    }
                 }
                 Action::Push { event, payload } => self.send_push(joined, &event, &payload, now),
                 Action::Broadcast { topic, event, payload, from } => {
                     let Some(sequence) = self.publish(joined, topic.as_deref(), &event, payload, from) else {
-                        if let Some(message_ref) = message_ref
+                        if let Some(handled) = &mut handled
                             && !std::mem::replace(&mut overloaded, true)
-                            && !answered
+                            && handled.take_answer()
                         {
-                            let message_ref = message_ref.map(RefBuf::from);
                             let response = PayloadBuf::reason("overloaded");
-                            self.send_reply(joined, message_ref.as_ref(), "error", &response, now);
+                            self.send_reply(joined, handled.message_ref, "error", &response, now);
                         }
                         continue;
                     };
@@ -203,6 +270,12 @@ impl Endpoint {
         if actions.capacity() <= 64 {
             self.actions = actions;
         }
+    }
+
+    /// A message was answered that has had its answer.
+    fn note_second_reply(&mut self, joined: &Joined, event: Option<&str>, now: Instant) {
+        self.stats.replies_dropped += 1;
+        self.channel_log.answered_twice(&joined.place("reply", event), now);
     }
 
     /// Takes mail up to a broadcast of this shard's own, so that what its channel does next comes after it.
@@ -235,12 +308,38 @@ impl Endpoint {
                     self.send_push(&joined, &event, &payload, now);
                 }
             }
-            Mail::Channel(to, Command::Reply { message_ref, status, response }) => {
+            Mail::Channel(to, Command::Reply { pending, status, response }) => {
+                // Taken in any case, so that it does not count as unanswered when the channel has ended.
+                let first = pending.take();
+                let Some((joined, _)) = self.find_join(to) else { return };
+                if first {
+                    let message_ref = pending.message_ref().map(RefBuf::as_ref);
+                    self.send_reply(&joined, message_ref, status, &response, now);
+                } else {
+                    self.note_second_reply(&joined, None, now);
+                }
+            }
+            Mail::Channel(to, Command::Unanswered { message_ref }) => {
                 if let Some((joined, _)) = self.find_join(to) {
-                    self.send_reply(&joined, message_ref.as_ref(), status, &response, now);
+                    let (message_ref, response) =
+                        (message_ref.as_ref().map(RefBuf::as_ref), PayloadBuf::reason("unanswered"));
+                    self.send_reply(&joined, message_ref, "error", &response, now);
                 }
             }
         }
+    }
+
+    /// Whether a broadcast goes through `handle_out`. If the channel fails to say so, it does: what is meant for some
+    /// subscribers alone is not to reach all.
+    fn is_intercepted(&mut self, topic: TopicId, event: &str, now: Instant) -> bool {
+        let channel = &self.config.router.route(self.hub.topic(topic).route).channel;
+        let said = guard::call(|| channel.intercepts().contains(&event));
+        said.unwrap_or_else(|panicked| {
+            let topic = self.hub.topic(topic).name.clone();
+            let place = Place { code: "intercepts", topic: &topic, event: Some(event), identity: None };
+            self.note_crash(&place, &panicked.to_string(), now);
+            true
+        })
     }
 
     /// Gives a broadcast to the topic's subscribers; how many it is for. Sockets that it closes count as such.
@@ -249,8 +348,7 @@ impl Endpoint {
         self.taken = broadcast.sequence;
         let closed = self.disconnect(&broadcast, now);
         let Some(topic) = self.hub.lookup(&broadcast.topic) else { return closed };
-        let route = self.config.router.route(self.hub.topic(topic).route);
-        if route.channel.intercepts().contains(&&*broadcast.event) {
+        if self.is_intercepted(topic, &broadcast.event, now) {
             let subscribers = self.hub.subscriber_slots(topic).len() as u64;
             self.work.push_back(Work::Intercepted(broadcast));
             return closed + subscribers;
@@ -306,9 +404,14 @@ impl Endpoint {
             match work {
                 Work::Info(to, info) => {
                     if let Some((joined, topic)) = self.find_join(to) {
-                        self.call_joined(joined.id, topic, None, now, |channel, cx| {
+                        let callback = Callback::new("handle_info");
+                        self.call_joined(joined.id, topic, callback, now, |channel, cx| {
                             channel.handle_info(info, cx)
                         });
+                    } else if let Err(panicked) = info.dispose() {
+                        let code = "the destructor of an Info";
+                        let place = Place { code, topic: "", event: None, identity: None };
+                        self.note_crash(&place, &panicked.to_string(), now);
                     }
                 }
                 Work::Intercepted(broadcast) => self.intercept(&broadcast, now),
@@ -322,7 +425,8 @@ impl Endpoint {
         for slot in self.hub.subscriber_slots(topic) {
             let Some(id) = self.id(slot) else { continue };
             if broadcast.from != Some(self.socket_key(id)) {
-                self.call_joined(id, topic, None, now, |channel, cx| {
+                let callback = Callback { event: Some(&broadcast.event), ..Callback::new("handle_out") };
+                self.call_joined(id, topic, callback, now, |channel, cx| {
                     channel.handle_out(&broadcast.event, broadcast.payload.as_payload(), cx)
                 });
             }
@@ -367,14 +471,13 @@ impl Endpoint {
     pub(super) fn send_reply(
         &mut self,
         joined: &Joined,
-        message_ref: Option<&RefBuf>,
+        message_ref: Option<Ref<'_>>,
         status: &str,
         response: &PayloadBuf,
         now: Instant,
     ) {
         let Some(join_ref) = self.join_of(joined) else { return };
-        let (join_ref, message_ref) =
-            (join_ref.as_ref().map(RefBuf::as_ref), message_ref.map(RefBuf::as_ref));
+        let join_ref = join_ref.as_ref().map(RefBuf::as_ref);
         let topic = TopicField::Text((&*joined.topic).into());
         self.send_message(joined.id.slot, now, |serializer, out| {
             let response = response.as_payload();

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tracing::{debug, error};
+use tracing::debug;
 
 use super::Endpoint;
-use super::apply::{Called, Joined};
+use super::apply::{Callback, INVALID_PAYLOAD, Joined, Outcome};
 use super::ending::Rest;
 use super::flush::mark_partial;
 use super::users::ACCESS_TOKEN;
-use crate::channel::{Action, Assigns, Ended, JoinError, PayloadBuf, RouteIndex};
+use crate::channel::{Action, Assigns, Ended, Failure, JoinError, PayloadBuf, RouteIndex};
 use crate::connection::ConnectionId;
 use crate::hub::TopicId;
 use crate::phoenix::{self, Message, Payload, Ref, RefBuf, TopicField, events};
@@ -53,7 +53,8 @@ impl Endpoint {
             }
             Some(topic) => {
                 let message_ref = Some(message.message_ref);
-                self.call_joined(id, topic, message_ref, now, |channel, cx| {
+                let callback = Callback { name: "handle_in", event: Some(event), message_ref };
+                self.call_joined(id, topic, callback, now, |channel, cx| {
                     channel.handle_in(event, message.payload, cx)
                 });
             }
@@ -133,10 +134,10 @@ impl Endpoint {
     ) {
         let (joined, mut assigns) = (self.joining(id, topic, known, route), Assigns::new());
         let payload = message.payload;
-        let (called, actions) =
+        let Outcome { result, actions, .. } =
             self.call(&joined, &mut assigns, None, now, |channel, cx| channel.join(topic, payload, cx));
-        let failure = match called {
-            Called::Returned(Ok(response)) => {
+        let refusal = match result {
+            Ok(Ok(response)) => {
                 let join_ref = message.join_ref.or(message.message_ref).map(RefBuf::from);
                 let topic = self.subscribe(&joined, known, route, |topic, index| Join {
                     topic,
@@ -154,17 +155,34 @@ impl Endpoint {
                 }
                 return;
             }
-            Called::Returned(Err(JoinError::Refused(response))) => {
-                self.stats.join_refused += 1;
-                return self.reply(id.slot, message.join_ref, message, "error", response.as_payload(), now);
-            }
-            Called::Returned(Err(JoinError::Crashed(failure))) => failure.to_string(),
-            Called::Panicked => "panicked".to_owned(),
+            Ok(Err(error)) => self.refusal(&joined, error, now),
+            Err(panicked) => self.join_crash(&joined, &panicked.to_string(), now),
         };
-        self.stats.channel_crashes += 1;
-        error!(topic, failure, "a channel has crashed in join");
-        let reason = PayloadBuf::reason("join crashed");
-        self.reply(id.slot, message.join_ref, message, "error", reason.as_payload(), now);
+        self.reply(id.slot, message.join_ref, message, "error", refusal.as_payload(), now);
+        self.dispose_assigns(&joined, assigns, now);
+    }
+
+    /// Counts that a join was not granted: the response that says why.
+    fn refusal(&mut self, joined: &Joined, error: JoinError, now: Instant) -> PayloadBuf {
+        let failure = match error {
+            JoinError::Refused(response) => {
+                self.stats.join_refused += 1;
+                return response;
+            }
+            JoinError::Crashed(error) => error.failure(),
+        };
+        match failure {
+            Failure::InvalidPayload(place) => {
+                self.note_invalid_payload(&joined.topic, None, &place);
+                PayloadBuf::reason(INVALID_PAYLOAD)
+            }
+            Failure::Crash(failure) => self.join_crash(joined, &failure, now),
+        }
+    }
+
+    fn join_crash(&mut self, joined: &Joined, failure: &str, now: Instant) -> PayloadBuf {
+        self.note_crash(&joined.place("join", None), failure, now);
+        PayloadBuf::reason("join crashed")
     }
 
     /// Joins a topic for a client that has not asked for it. What the channel would reply or push, nobody hears: a
@@ -173,13 +191,19 @@ impl Endpoint {
         let Some(route) = self.config.router.find(topic) else { return };
         let known = self.hub.lookup(topic);
         let (joined, mut assigns) = (self.joining(id, topic, known, route), Assigns::new());
-        let (called, mut actions) = self
-            .call(&joined, &mut assigns, None, now, |channel, cx| channel.join(topic, Payload::empty(), cx));
-        let Called::Returned(Ok(_)) = called else {
-            self.stats.join_refused += 1;
-            debug!(topic, "a client can't join a topic by itself");
-            return;
+        let Outcome { result, mut actions, .. } =
+            self.call(&joined, &mut assigns, None, now, |channel, cx| {
+                channel.join(topic, Payload::empty(), cx)
+            });
+        let refusal = match result {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(self.refusal(&joined, error, now)),
+            Err(panicked) => Some(self.join_crash(&joined, &panicked.to_string(), now)),
         };
+        if refusal.is_some() {
+            debug!(topic, "a client can't join a topic by itself");
+            return self.dispose_assigns(&joined, assigns, now);
+        }
         self.subscribe(&joined, known, route, |topic, index| Join {
             topic,
             index,
@@ -202,7 +226,7 @@ impl Endpoint {
         route: RouteIndex,
     ) -> Joined {
         self.join_serial = self.join_serial.wrapping_add(1);
-        let channel = Arc::clone(&self.config.router.route(route).channel);
+        let channel = Arc::clone(&*self.config.router.route(route).channel);
         let name = known.map_or_else(|| topic.into(), |id| self.hub.topic(id).name.clone());
         let identity = self.identity(id).cloned();
         Joined { id, serial: self.join_serial, topic: name, channel, identity }

@@ -151,9 +151,12 @@ impl Endpoint {
             Fault::Shutdown => self.waiting_bytes(connection) <= self.config.limits.outbox_bytes_max,
             // Nothing leaves after the decision that a client may be here no longer.
             Fault::TokenExpired | Fault::KeyRemoved | Fault::OtherUser | Fault::Denied => false,
-            Fault::Frame(_) | Fault::Message(_) | Fault::Idle | Fault::Disconnected | Fault::StayAway => {
-                !connection.blocked
-            }
+            Fault::Frame(_)
+            | Fault::Message(_)
+            | Fault::Idle
+            | Fault::Crashed
+            | Fault::Disconnected
+            | Fault::StayAway => !connection.blocked,
         };
         if keep { Rest::Keep } else { Rest::Partial }
     }
@@ -301,7 +304,7 @@ impl Endpoint {
     pub(super) fn joined(&self, id: ConnectionId, topic: TopicId, serial: u32) -> Joined {
         let topic = self.hub.topic(topic);
         let route = self.config.router.route(topic.route);
-        let (topic, channel) = (topic.name.clone(), Arc::clone(&route.channel));
+        let (topic, channel) = (topic.name.clone(), Arc::clone(&*route.channel));
         Joined { id, serial, topic, channel, identity: self.identity(id).cloned() }
     }
 }

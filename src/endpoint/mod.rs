@@ -8,6 +8,7 @@
 mod admission;
 mod apply;
 mod calls;
+mod channel_log;
 mod direct;
 mod dispatch;
 mod ending;
@@ -31,6 +32,7 @@ use crate::auth::origin::{OriginCheck, OriginPolicy};
 use crate::broker::{Broker, Inbox};
 use crate::channel::{Action, Post, Router, SocketKey};
 use crate::connection::{Bytes, Connection, Connections, Entry, State};
+use crate::guard::Guarded;
 use crate::hub::{Hub, StreamKey};
 use crate::limits::Limits;
 use crate::longpoll::TokenKey;
@@ -49,6 +51,7 @@ pub use web_socket::{PlainMessage, PlainSocket};
 pub(crate) use admission::LogBudget;
 use apply::Work;
 use calls::Calls;
+use channel_log::{ChannelLog, Place};
 use direct::Direct;
 use receipts::Receipts;
 use timers::Deadlines;
@@ -145,6 +148,7 @@ pub struct Endpoint {
     tickets_out: usize,
     ticket_serial: u32,
     refusal_log: LogBudget,
+    channel_log: ChannelLog,
     users: Users,
     calls: Calls,
     receipts: Receipts,
@@ -196,6 +200,7 @@ impl Endpoint {
             tickets_out: 0,
             ticket_serial: 0,
             refusal_log: LogBudget::default(),
+            channel_log: ChannelLog::default(),
             users: Users::default(),
             calls: Calls::default(),
             receipts: Receipts::default(),
@@ -499,6 +504,12 @@ impl Endpoint {
         self.queue(slot);
     }
 
+    /// Counts and logs that the application's code has failed.
+    fn note_crash(&mut self, place: &Place<'_>, failure: &str, now: Instant) {
+        self.stats.channel_crashes += 1;
+        self.channel_log.crashed(place, failure, now);
+    }
+
     /// Everything that must hold between two events, in debug builds.
     fn check_invariants(&self) {
         #[cfg(debug_assertions)]
@@ -553,5 +564,17 @@ impl Endpoint {
         }
         assert_eq!(joins, self.hub.subscriber_count(), "every subscription belongs to a join");
         assert_eq!(ids, self.users.len(), "every socket that is open can be found by its id");
+    }
+}
+
+/// The handlers that the application has given are dropped with the last shard. The channels are guarded by the router.
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        let Config { plain, admission, service, .. } = &mut self.config;
+        drop((
+            plain.take().map(Guarded::new),
+            admission.take().map(Guarded::new),
+            service.take().map(Guarded::new),
+        ));
     }
 }

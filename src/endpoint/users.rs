@@ -10,6 +10,7 @@ use tracing::debug;
 
 use super::Endpoint;
 use super::admission::{Renewal, Ticket};
+use super::apply::Callback;
 use super::timers::{BLOCK, NEVER, shrink_to_places, take_due_of};
 use crate::auth::connect::{ConnectRequest, Refusal, Secret, Transport, Verdict};
 use crate::auth::deny::Denial;
@@ -403,7 +404,7 @@ impl Endpoint {
         };
         self.answer_renewal(id, renewal, "ok", &response, now);
         for topic in self.topics_of(id) {
-            self.call_joined(id, topic, None, now, Channel::handle_renewal);
+            self.call_joined(id, topic, Callback::new("handle_renewal"), now, Channel::handle_renewal);
         }
     }
 
@@ -427,7 +428,8 @@ impl Endpoint {
     ) {
         let join = JoinKey { socket: self.socket_key(id), serial: renewal.join };
         if let Some((joined, _)) = self.find_join(join) {
-            self.send_reply(&joined, renewal.message_ref.as_ref(), status, response, now);
+            let message_ref = renewal.message_ref.as_ref().map(RefBuf::as_ref);
+            self.send_reply(&joined, message_ref, status, response, now);
         }
     }
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Endpoint;
+use super::channel_log::Place;
 use crate::connection::{ConnectionId, State};
 use crate::fault::Fault;
+use crate::guard;
 use crate::limits::Limits;
 use crate::phoenix::{HeartbeatRef, Serializer};
 use crate::ws::{self, Control, Data, Input, Message, OpCode};
@@ -21,7 +23,8 @@ pub enum PlainMessage<'m> {
 
 /// The handler of a plain WebSocket: messages in, messages out (RFC 6455, without channels).
 pub trait PlainSocket: Send + Sync + 'static {
-    /// A client's message has come; `send` queues messages to that client.
+    /// A client's message has come; `send` queues messages to that client. A panic closes the WebSocket with code 1011,
+    /// behind the messages that were queued.
     fn handle(&self, message: PlainMessage<'_>, send: &mut dyn FnMut(PlainMessage<'_>));
 }
 
@@ -142,8 +145,8 @@ impl Endpoint {
 
     fn handle_plain(&mut self, slot: u32, message: PlainMessage<'_>, now: Instant) {
         self.stats.messages_in += 1;
-        let Some((_, handler)) = self.config.plain.clone() else { return };
-        handler.handle(message, &mut |answer| {
+        let Some((path, handler)) = self.config.plain.clone() else { return };
+        let mut send = |answer: PlainMessage<'_>| {
             let mut frame = Vec::new();
             match answer {
                 PlainMessage::Text(text) => {
@@ -152,7 +155,12 @@ impl Endpoint {
                 PlainMessage::Binary(bytes) => ws::write_frame(&mut frame, OpCode::Data(Data::Binary), bytes),
             }
             self.queue_bytes(slot, frame.into_boxed_slice().into());
-        });
+        };
+        if let Err(panicked) = guard::call(|| handler.handle(message, &mut send)) {
+            let place = Place { code: "PlainSocket::handle", topic: &path, event: None, identity: None };
+            self.note_crash(&place, &panicked.to_string(), now);
+            return self.fail(slot, Fault::Crashed, now);
+        }
         self.check_outbox(slot, now);
     }
 }

@@ -50,8 +50,9 @@ use tracing::info;
 use crate::auth::deny::Denial;
 use crate::auth::token::KeyTag;
 use crate::broker::{Broker, Outgoing, Tally};
-use crate::channel::{Overloaded, PayloadBuf};
+use crate::channel::{PayloadBuf, Refused, SendError};
 use crate::endpoint::{Config, Endpoint, HandedOver};
+use crate::guard::{self, Panicked};
 use crate::limits::IoUring;
 use crate::stats::Stats;
 
@@ -236,7 +237,8 @@ impl Server {
         &self.handle
     }
 
-    /// Has something end with this server: `end` is called when its shards have ended, and is waited for.
+    /// Has something end with this server: `end` is called when its shards have ended, and is waited for. Should it
+    /// panic, [`wait`](Self::wait) returns an error.
     pub fn accompany(&mut self, end: impl FnOnce() -> io::Result<()> + Send + 'static) {
         self.companions.push(Box::new(end));
     }
@@ -257,7 +259,8 @@ impl Server {
     /// # Errors
     /// A shard's loop has failed.
     pub fn wait(self) -> io::Result<Stats> {
-        let shards: Vec<_> = self.threads.into_iter().map(JoinHandle::join).collect();
+        let joined = |thread: JoinHandle<_>| thread.join().map_err(Panicked::new);
+        let shards: Vec<_> = self.threads.into_iter().map(joined).collect();
         if let Some(reception) = &self.helpers.reception {
             reception.close();
         }
@@ -266,11 +269,20 @@ impl Server {
         }
         // A decision that hangs (a database that doesn't answer) holds nobody up: its thread ends with the
         // process.
-        let ended: io::Result<()> = self.companions.into_iter().try_for_each(|end| end());
-        self.helping.into_iter().filter(JoinHandle::is_finished).for_each(|thread| drop(thread.join()));
+        // Each of them ends, whatever becomes of the others; the first failure is returned.
+        let ended = self.companions.into_iter().map(|end| {
+            guard::call(end).unwrap_or_else(|panicked| {
+                Err(io::Error::other(format!("what accompanies the server has {panicked}")))
+            })
+        });
+        let ended = ended.fold(Ok(()), io::Result::and);
+        self.helping.into_iter().filter(JoinHandle::is_finished).for_each(|thread| {
+            let _ = thread.join().map_err(Panicked::new);
+        });
         let mut sum = Stats::default();
         for shard in shards {
-            sum += shard.map_err(|_| io::Error::other("a shard's thread has panicked"))??;
+            sum +=
+                shard.map_err(|panicked| io::Error::other(format!("a shard's thread has {panicked}")))??;
         }
         ended.map(|()| sum)
     }
@@ -306,7 +318,9 @@ fn may_use_ring(wanted: IoUring) -> io::Result<bool> {
     // On a thread of its own: the end of a ring may interrupt a system call of the thread that made it.
     let probe = std::thread::Builder::new().name("hailer-probe".to_owned());
     let probed = probe.spawn(|| Streams::default().use_ring())?.join();
-    let probed = probed.unwrap_or_else(|_| Err(io::Error::other("the probe has panicked")));
+    let probed = probed
+        .map_err(Panicked::new)
+        .unwrap_or_else(|panicked| Err(io::Error::other(format!("the probe has {panicked}"))));
     match (probed, wanted) {
         (Ok(()), _) => Ok(true),
         (Err(error), IoUring::On) => {
@@ -350,22 +364,28 @@ impl ServerHandle {
     /// Broadcasts an event to all subscribers of a topic. They get it in the order of the calls.
     ///
     /// # Errors
-    /// A shard has too much to do: nobody has got the event, try again later.
-    pub fn broadcast(&self, topic: &str, event: &str, payload: PayloadBuf) -> Result<(), Overloaded> {
-        self.broker.publish(topic, event, payload, None).map(drop)
+    /// A shard has too much to do: no client has got the event, try again later. Or the server is stopping
+    /// ([`is_ending`](Self::is_ending)), or has stopped. The payload is given back.
+    pub fn broadcast(
+        &self,
+        topic: &str,
+        event: &str,
+        payload: PayloadBuf,
+    ) -> Result<(), Refused<PayloadBuf>> {
+        self.broker.broadcast(topic, event, payload)
     }
 
     /// Broadcasts several, with all that can be asked of a broadcast, or none of them: the place of the first in the
     /// node's order, counted from 1.
     ///
     /// # Errors
-    /// As for [`broadcast`](Self::broadcast), or the server ends ([`is_ending`](Self::is_ending)) and nobody would get
-    /// them any more; no tally is told then.
-    pub fn publish_all(&self, outgoing: Vec<Outgoing<'_>>) -> Result<u64, Overloaded> {
+    /// As for [`broadcast`](Self::broadcast); no tally is counted then.
+    pub fn publish_all(&self, outgoing: Vec<Outgoing<'_>>) -> Result<u64, SendError> {
         self.broker.publish_all(outgoing)
     }
 
-    /// Counts for so many broadcasts; `done` is called when all shards have taken all of them.
+    /// Counts for so many broadcasts; `done` is called when all shards have taken all of them, in the thread of a shard:
+    /// it must not block. Should it panic, that is logged.
     #[must_use]
     pub fn tally(&self, broadcasts: usize, done: impl Fn() + Send + Sync + 'static) -> Arc<Tally> {
         Tally::new(broadcasts, self.broker.shards(), done)
@@ -376,9 +396,10 @@ impl ServerHandle {
     /// clients are to come back (close code 1001) or to stay away (1000).
     ///
     /// # Errors
-    /// A shard has too much to do: nobody was disconnected, try again later.
-    pub fn disconnect(&self, socket_id: &str, reconnect: bool) -> Result<(), Overloaded> {
-        self.broadcast(socket_id, "disconnect", serde_json::json!({ "reconnect": reconnect }).into())
+    /// A shard has too much to do: nobody was disconnected, try again later. Or the server is stopping, or has stopped.
+    pub fn disconnect(&self, socket_id: &str, reconnect: bool) -> Result<(), SendError> {
+        let payload = serde_json::json!({ "reconnect": reconnect }).into();
+        Ok(self.broadcast(socket_id, "disconnect", payload)?)
     }
 
     /// Closes the live sockets whose tokens are denied, with code 4003. Refusing such tokens from here on is for

@@ -6,7 +6,7 @@ use super::TestServer;
 use crate::auth::deny::Denial;
 use crate::auth::token::KeyTag;
 use crate::broker::{Outgoing, Tally};
-use crate::channel::{Overloaded, PayloadBuf};
+use crate::channel::{PayloadBuf, Refused, SendError};
 use crate::endpoint::ReceiptCounts;
 
 impl TestServer {
@@ -19,8 +19,8 @@ impl TestServer {
         topic: &str,
         event: &str,
         payload: impl Into<PayloadBuf>,
-    ) -> Result<(), Overloaded> {
-        self.broker.publish(topic, event, payload.into(), None)?;
+    ) -> Result<(), Refused<PayloadBuf>> {
+        self.broker.broadcast(topic, event, payload.into())?;
         self.settle();
         Ok(())
     }
@@ -34,7 +34,7 @@ impl TestServer {
         topic: &str,
         event: &str,
         payload: impl Into<PayloadBuf>,
-    ) -> Result<(u64, NonZeroU64), Overloaded> {
+    ) -> Result<(u64, NonZeroU64), SendError> {
         let receipt = NonZeroU64::MIN.saturating_add(self.broker.sequence());
         let tally = Tally::new(1, self.broker.shards(), || {});
         self.broker.publish_all(vec![Outgoing {
@@ -82,7 +82,7 @@ impl TestServer {
         topic: &str,
         event: &str,
         payload: impl Into<PayloadBuf>,
-    ) -> Result<u64, Overloaded> {
+    ) -> Result<u64, Refused<PayloadBuf>> {
         self.broker.publish(topic, event, payload.into(), None)
     }
 }

@@ -23,7 +23,7 @@ use super::store::{StateChange, StoreError, StoreWriter, Write};
 use crate::auth::gate::SocketIdTemplate;
 use crate::board::{Board, Kept};
 use crate::broker::{Outgoing, Tally};
-use crate::channel::{PayloadBuf, TopicPattern};
+use crate::channel::{PayloadBuf, SendError, TopicPattern};
 use crate::desk::{
     Actor, DeskError, Disconnect, DisconnectWho, Disconnected, ErrorCode, Message, MessageState, Progress,
     Publish, PublishReply, Publishing, UnixMillis,
@@ -158,7 +158,7 @@ impl Publisher {
             true => publish(),
             false => self.board.keep_all(kept, self.config.kept_per_topic_max, publish),
         };
-        sent.map_err(|_| self.refused())
+        sent.map_err(refused)
     }
 
     /// Tells the subscribers of a message that it is taken back, in one step with what is kept of it.
@@ -173,20 +173,12 @@ impl Publisher {
         };
         let publish = || self.server.publish_all(vec![outgoing]);
         let taken = self.board.take_back(&message.topic, &message.id, publish);
-        taken.map(drop).map_err(|_| self.refused())
+        taken.map(drop).map_err(refused)
     }
 
     /// What has come too late is refused before anything is written.
     fn check_running(&self) -> Result<(), DeskError> {
-        if self.server.is_ending() { Err(self.refused()) } else { Ok(()) }
-    }
-
-    /// Why the broker takes nothing.
-    fn refused(&self) -> DeskError {
-        match self.server.is_ending() {
-            true => DeskError::new(ErrorCode::Overloaded, "the server stops; nothing was published"),
-            false => overloaded(),
-        }
+        if self.server.is_ending() { Err(refused(SendError::Stopped)) } else { Ok(()) }
     }
 
     fn is_sent(&self, id: &str) -> bool {
@@ -286,7 +278,7 @@ impl Publishing for Publisher {
             receipt: None,
             published: Some(Instant::now()),
         };
-        self.server.publish_all(vec![outgoing]).map_err(|_| self.refused())?;
+        self.server.publish_all(vec![outgoing]).map_err(refused)?;
         counted.wait(COUNT_PATIENCE);
         Ok(Disconnected { sockets: counted.tally.count(0) })
     }
@@ -300,11 +292,13 @@ impl Publishing for Publisher {
     }
 }
 
-fn overloaded() -> DeskError {
-    DeskError::new(
-        ErrorCode::Overloaded,
-        "a shard has too much to do; nothing was published, try again later",
-    )
+/// Why the broker takes nothing.
+fn refused(error: SendError) -> DeskError {
+    let sentence = match error {
+        SendError::Stopped => "the server stops; nothing was published",
+        SendError::Overloaded => "a shard has too much to do; nothing was published, try again later",
+    };
+    DeskError::new(ErrorCode::Overloaded, sentence)
 }
 
 fn payload_of(message: &Message) -> PayloadBuf {

@@ -8,8 +8,9 @@ use sha2::{Digest, Sha256};
 
 use super::answers::{Begun, Claim, Fingerprint};
 use super::drafts::{ID_BYTES, Prepared};
-use super::{COUNT_PATIENCE, Publisher, ServerHandle, overloaded};
+use super::{COUNT_PATIENCE, Publisher, ServerHandle, refused};
 use crate::broker::Tally;
+use crate::channel::SendError;
 use crate::desk::{
     Actor, DeskError, Draft, Durability, ErrorCode, IDEMPOTENCY_KEY_BYTES_MAX, Message, MessageState,
     Publish, PublishReply, Published, Target, UnixMillis,
@@ -256,7 +257,7 @@ pub(super) fn random_number() -> Result<NonZeroU64, DeskError> {
 
 fn fill(bytes: &mut [u8]) -> Result<(), DeskError> {
     // The system has no random bytes to give while it starts.
-    getrandom::fill(bytes).map_err(|_| overloaded())
+    getrandom::fill(bytes).map_err(|_| refused(SendError::Overloaded))
 }
 
 fn entry(claim: &Claim<'_>, reply: &PublishReply) -> Idempotency {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use hailer::channel::Ended;
+use hailer::channel::{Ended, SendError, Stopped};
 use hailer::phoenix::Serializer;
 use serde_json::json;
 
 use super::dialogue::{BOTH, Dialogue, FORMS, Transport, check};
-use super::probe::{Book, config, config_with_book};
+use super::probe::{Book, config, config_with, config_with_book};
 
 /// The lines that join `a` and `b` to `probe:1`, with join_ref "1".
 const JOINED: &str = r#"
@@ -429,16 +429,214 @@ fn a_later_answer_of_a_channel_that_has_ended_is_dropped() {
 }
 
 #[test]
-fn an_answer_that_is_never_given_leaves_the_push_to_time_out() {
+fn a_push_whose_later_answer_is_never_given_waits_in_vain() {
     for form in FORMS {
         let (config, book) = config_with_book();
         let mut dialogue = Dialogue::over(&config, form);
         dialogue.play(JOINED);
-        dialogue.play(r#"a -> ["1","2","probe:1","defer",{}]"#);
+        dialogue.play(
+            r#"
+            a -> ["1","2","probe:1","defer",{}]
+            a -> ["1","3","probe:1","defer_twice",{}]
+            a -> ["1","4","probe:1","forget",{}]
+            a <- ["1","4","probe:1","phx_reply",{"status":"error","response":{"reason":"unanswered"}}]
+            "#,
+        );
+        drop(book.take_deferred());
+        // As long as one of two is there, it may still answer.
         drop(book.take_deferred());
         dialogue.server.settle();
-        dialogue.play("");
+        dialogue.play(
+            r#"a <- ["1","2","probe:1","phx_reply",{"status":"error","response":{"reason":"unanswered"}}]"#,
+        );
+        drop(book.take_deferred());
+        dialogue.server.settle();
+        dialogue.play(
+            r#"a <- ["1","3","probe:1","phx_reply",{"status":"error","response":{"reason":"unanswered"}}]"#,
+        );
+        assert_eq!(dialogue.server.stats().replies_dropped, 0);
     }
+}
+
+#[test]
+fn an_answer_is_lost_in_a_full_mailbox() {
+    let (mut config, book) = config_with_book();
+    config.limits = config_with(&[("mailbox_commands_max", "1024"), ("mailbox_bytes_max", "64KiB")]).limits;
+    for form in FORMS {
+        let mut dialogue = Dialogue::over(&config, form);
+        dialogue.play(JOINED);
+        dialogue.play(
+            r#"
+            a -> ["1","2","probe:1","handle",{}]
+            a -> ["1","3","probe:1","defer",{}]
+            a -> ["1","4","probe:1","defer",{}]
+            "#,
+        );
+        let handle = book.take_handle();
+        while handle.send(0).is_ok() {}
+        book.take_deferred().ok(json!("late").into()).unwrap();
+        drop(book.take_deferred());
+        dialogue.server.settle();
+        dialogue.play(
+            r#"
+            a <- ["1","3","probe:1","phx_reply",{"status":"ok","response":"late"}]
+            a <- ["1","4","probe:1","phx_reply",{"status":"error","response":{"reason":"unanswered"}}]
+            "#,
+        );
+    }
+}
+
+#[test]
+fn one_push_gets_two_replies() {
+    for form in FORMS {
+        let (config, book) = config_with_book();
+        let mut dialogue = Dialogue::over(&config, form);
+        dialogue.play(JOINED);
+        let mut dropped = 0;
+        let mut check = |dialogue: &mut Dialogue, more: u64| {
+            dialogue.server.settle();
+            dialogue.play("");
+            dropped += more;
+            assert_eq!(dialogue.server.stats().replies_dropped, dropped);
+        };
+        dialogue.play(
+            r#"
+            a -> ["1","2","probe:1","twice",{}]
+            a <- ["1","2","probe:1","phx_reply",{"status":"ok","response":1}]
+            "#,
+        );
+        check(&mut dialogue, 1);
+        // In the callback, and then later; a later answer that is given up is no second one.
+        dialogue.play(
+            r#"
+            a -> ["1","3","probe:1","reply_and_defer",{}]
+            a <- ["1","3","probe:1","phx_reply",{"status":"ok","response":{}}]
+            a -> ["1","4","probe:1","reply_and_defer",{}]
+            a <- ["1","4","probe:1","phx_reply",{"status":"ok","response":{}}]
+            "#,
+        );
+        check(&mut dialogue, 0);
+        book.take_deferred().ok(json!("late").into()).unwrap();
+        check(&mut dialogue, 1);
+        drop(book.take_deferred());
+        check(&mut dialogue, 0);
+        // Twice later.
+        dialogue.play(r#"a -> ["1","5","probe:1","defer_twice",{}]"#);
+        book.take_deferred().error(json!("first").into()).unwrap();
+        book.take_deferred().ok(json!("second").into()).unwrap();
+        dialogue.server.settle();
+        dialogue.play(r#"a <- ["1","5","probe:1","phx_reply",{"status":"error","response":"first"}]"#);
+        check(&mut dialogue, 1);
+        // Later, and before the callback's own, since that has waited for a broadcast.
+        dialogue.play(
+            r#"
+            a -> ["1","6","probe:1","defer_shout_and_reply",{}]
+            a <- ["1","6","probe:1","phx_reply",{"status":"ok","response":"deferred"}]
+            a <- [null,null,"probe:1","shout",{}]
+            b <- [null,null,"probe:1","shout",{}]
+            "#,
+        );
+        check(&mut dialogue, 1);
+        // Messages without a ref are each a message of their own.
+        dialogue.play(
+            r#"
+            a -> ["1",null,"probe:1","echo",{}]
+            a <- ["1",null,"probe:1","phx_reply",{"status":"ok","response":{}}]
+            a -> ["1",null,"probe:1","echo",{}]
+            a <- ["1",null,"probe:1","phx_reply",{"status":"ok","response":{}}]
+            a -> ["1","2","probe:1","echo",{}]
+            a <- ["1","2","probe:1","phx_reply",{"status":"ok","response":{}}]
+            "#,
+        );
+        check(&mut dialogue, 0);
+        // Behind the end of the channel no reply goes out, and nothing is wrong.
+        dialogue.play(
+            r#"
+            a -> ["1","7","probe:1","reply_and_defer",{}]
+            a <- ["1","7","probe:1","phx_reply",{"status":"ok","response":{}}]
+            a -> ["1","8","probe:1","phx_leave",{}]
+            a <- ["1","8","probe:1","phx_reply",{"status":"ok","response":{}}]
+            a <- ["1","1","probe:1","phx_close",{}]
+            b <- [null,null,"probe:1","gone",{"why":"Left"}]
+            "#,
+        );
+        book.take_deferred().ok(json!("late").into()).unwrap();
+        check(&mut dialogue, 0);
+    }
+}
+
+#[test]
+fn a_client_crashes_its_channel_with_a_payload_of_another_shape() {
+    let invalid = r#"{"status":"error","response":{"reason":"invalid payload"}}"#;
+    for form in FORMS {
+        let (config, book) = config_with_book();
+        let mut dialogue = Dialogue::over(&config, form);
+        dialogue.play(&format!(
+            r#"
+            a -> ["1","1","probe:1","phx_join",{{"do":"read"}}]
+            a <- ["1","1","probe:1","phx_reply",{invalid}]
+            {JOINED}
+            a -> ["1","2","probe:1","shout_to",{{"no":"text"}}]
+            a <- ["1","2","probe:1","phx_reply",{invalid}]
+            a -> ["1",null,"probe:1","shout_to",7]
+            a <- ["1",null,"probe:1","phx_reply",{invalid}]
+            # What was recorded before is not done, and it is answered once.
+            a -> ["1","3","probe:1","act_and_read",{{}}]
+            a <- ["1","3","probe:1","phx_reply",{invalid}]
+            # As the cause of another error.
+            a -> ["1","4","probe:1","read_and_wrap",{{}}]
+            a <- ["1","4","probe:1","phx_reply",{invalid}]
+            # The channel lives on.
+            a -> ["1","5","probe:1","echo",{{}}]
+            a <- ["1","5","probe:1","phx_reply",{{"status":"ok","response":{{}}}}]
+            "#
+        ));
+        dialogue.server.settle();
+        dialogue.play("");
+        let stats = dialogue.server.stats();
+        assert_eq!((stats.payloads_invalid, stats.channel_crashes, stats.replies_dropped), (5, 0, 0));
+        assert!(book.take_ended().is_empty());
+    }
+}
+
+#[test]
+fn a_payload_of_the_application_s_own_that_can_t_be_read_is_a_crash() {
+    for form in FORMS {
+        let (mut dialogue, book) = with_handle(form);
+        book.take_handle().send("read").unwrap();
+        dialogue.server.settle();
+        dialogue.play(
+            r#"
+            a <- ["1","1","probe:1","phx_error",{"reason":"channel_crash"}]
+            b <- [null,null,"probe:1","gone",{"why":"Crashed"}]
+            "#,
+        );
+        let stats = dialogue.server.stats();
+        assert_eq!((stats.payloads_invalid, stats.channel_crashes), (0, 1));
+    }
+}
+
+#[test]
+fn nothing_that_is_sent_to_a_server_that_has_ended_is_said_to_be_sent() {
+    let (config, book) = config_with_book();
+    let mut dialogue = Dialogue::new(&config, Serializer::V2);
+    dialogue.play(JOINED);
+    dialogue.play(
+        r#"
+        a -> ["1","2","probe:1","handle",{}]
+        a -> ["1","3","probe:1","defer",{}]
+        a -> ["1","4","probe:1","defer",{}]
+        "#,
+    );
+    let (handle, deferred) = (book.take_handle(), book.take_deferred());
+    drop(dialogue);
+    assert_eq!(handle.push("news", json!(1).into()).unwrap_err().error, SendError::Stopped);
+    assert_eq!(handle.broadcast("news", json!(1).into()).unwrap_err().error, SendError::Stopped);
+    assert_eq!(handle.broadcast_from("news", json!(1).into()).unwrap_err().error, SendError::Stopped);
+    let refused = handle.send("hello").unwrap_err();
+    assert_eq!((refused.error, refused.value), (SendError::Stopped, "hello"));
+    assert_eq!(deferred.ok(json!(1).into()), Err(Stopped));
+    drop(book.take_deferred());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! More than a shard can take, or can write at once.
 
-use hailer::channel::Overloaded;
+use hailer::channel::SendError;
 use serde_json::json;
 
 use super::dialogue::{BOTH, Dialogue, joined};
@@ -19,7 +19,12 @@ fn a_full_mailbox_refuses_a_broadcast_for_everybody() {
                 published += 1;
             }
             assert!((30..64).contains(&published), "{published}");
-            assert_eq!(dialogue.server.publish("probe:1", "news", body.clone()), Err(Overloaded));
+            let refused = dialogue.server.publish("probe:1", "news", body.clone()).unwrap_err();
+            assert_eq!(
+                (refused.error, refused.value.len()),
+                (SendError::Overloaded, 1002),
+                "it is given back"
+            );
             assert_eq!(dialogue.server.stats().broadcasts_refused, 2);
             dialogue.server.settle();
             for name in ["a", "b", "c"] {
@@ -47,10 +52,19 @@ fn the_number_of_commands_in_a_mailbox_is_bounded() {
                 _ => handle.broadcast("news", json!(n).into()).unwrap(),
             }
         }
-        assert_eq!(handle.send("hello"), Err(Overloaded));
-        assert_eq!(handle.push("news", json!(0).into()), Err(Overloaded));
-        assert_eq!(handle.broadcast("news", json!(0).into()), Err(Overloaded));
-        assert_eq!(handle.broadcast_from("news", json!(0).into()), Err(Overloaded));
+        let refused = handle.send("hello").unwrap_err();
+        assert_eq!((refused.error, refused.value), (SendError::Overloaded, "hello"), "it is given back");
+        for refused in [
+            handle.push("news", json!(123).into()),
+            handle.broadcast("news", json!(123).into()),
+            handle.broadcast_from("news", json!(123).into()),
+        ] {
+            let refused = refused.unwrap_err();
+            assert_eq!(
+                (refused.error, refused.value.as_payload().as_json_str()),
+                (SendError::Overloaded, Some("123"))
+            );
+        }
         dialogue.server.settle();
         assert_eq!(dialogue.take("a").len(), 1024);
         handle.send("hello").unwrap();

@@ -1,5 +1,7 @@
 //! A channel that does what its messages tell it to, and keeps book of how it ended.
 
+use std::error::Error;
+use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use hailer::channel::{
@@ -8,7 +10,7 @@ use hailer::channel::{
 };
 use hailer::endpoint::Config;
 use hailer::notification::Notification;
-use hailer::phoenix::Payload;
+use hailer::phoenix::{Payload, PayloadError};
 use serde_json::{Value, json};
 
 /// What a test shares with the channel.
@@ -42,6 +44,22 @@ pub(super) struct Probe(pub(super) Arc<Book>);
 /// What a client's channel has been told to remember.
 struct Note(Value);
 
+/// An application's own error.
+#[derive(Debug)]
+struct Wrapped(PayloadError);
+
+impl fmt::Display for Wrapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it could not be done")
+    }
+}
+
+impl Error for Wrapped {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
 fn panic_on_purpose() -> ! {
     // Without the message of the panic handler, which would fill the output of the tests.
     std::panic::resume_unwind(Box::new("on purpose"))
@@ -55,6 +73,7 @@ impl Channel for Probe {
             Some("crash") => return Err(JoinError::Crashed(ChannelError::new("on purpose"))),
             Some("panic") => panic_on_purpose(),
             Some("respond") => return Ok(params["response"].clone().into()),
+            Some("read") => _ = payload.deserialize::<u32>()?,
             Some("push") => cx.push("welcome", json!({"n": 1}).into()),
             Some("broadcast") => cx.broadcast("joined", json!({"n": 1}).into()),
             Some("stop") => cx.stop(),
@@ -111,6 +130,30 @@ impl Channel for Probe {
             }
             "handle" => self.0.handles.lock().unwrap().push(cx.handle()),
             "defer" => self.0.deferred.lock().unwrap().extend(cx.defer_reply()),
+            "defer_twice" => {
+                self.0.deferred.lock().unwrap().extend(cx.defer_reply());
+                self.0.deferred.lock().unwrap().extend(cx.defer_reply());
+            }
+            "reply_and_defer" => {
+                self.0.deferred.lock().unwrap().extend(cx.defer_reply());
+                cx.reply_ok(PayloadBuf::empty());
+            }
+            "defer_shout_and_reply" => {
+                let reply = cx.defer_reply().expect("a message is handled");
+                reply.ok(json!("deferred").into()).expect("the server runs");
+                cx.broadcast("shout", payload.into());
+                cx.reply_ok(PayloadBuf::empty());
+            }
+            "forget" => drop(cx.defer_reply()),
+            "act_and_read" => {
+                cx.broadcast("shout", payload.into());
+                cx.reply_ok(PayloadBuf::empty());
+                drop(cx.defer_reply());
+                payload.deserialize::<u32>()?;
+            }
+            "read_and_wrap" => {
+                payload.deserialize::<u32>().map_err(Wrapped)?;
+            }
             "stop" => cx.stop(),
             "reply_and_stop" => {
                 cx.reply_ok(PayloadBuf::empty());
@@ -159,6 +202,7 @@ impl Channel for Probe {
     fn handle_info(&self, info: Info, cx: &mut Context<'_>) -> Result<(), ChannelError> {
         match info.downcast_ref::<&str>() {
             Some(&"crash") => return Err(ChannelError::new("on purpose")),
+            Some(&"read") => _ = Payload::empty().deserialize::<u32>()?,
             Some(&"reply") => cx.reply_ok(PayloadBuf::empty()),
             Some(text) => cx.push("info", json!({"text": text}).into()),
             None => {}

@@ -28,7 +28,6 @@ fn a_push_is_answered_if_the_channel_answers() {
         a <- ["1","4","probe:1","phx_reply",{"status":"teapot","response":{}}]
         a -> ["1","5","probe:1","twice",{}]
         a <- ["1","5","probe:1","phx_reply",{"status":"ok","response":1}]
-        a <- ["1","5","probe:1","phx_reply",{"status":"ok","response":2}]
         "#,
     ));
 }

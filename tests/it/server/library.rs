@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use hailer::channel::{PayloadBuf, Router};
+use hailer::channel::{PayloadBuf, Router, SendError};
 use hailer::endpoint::Config;
 use hailer::notification::Notification;
 use hailer::server::{Server, ServerConfig};
@@ -76,8 +76,8 @@ fn a_handle_may_outlive_its_server() {
     let began = Instant::now();
     (0..200).for_each(|_| assert_eq!(handle.stats().connections, 0));
     assert!(began.elapsed() < PATIENCE);
-    for _ in 0..10 {
-        // Nobody is left to hear it, which is not the publisher's fault.
-        handle.broadcast("room:1", "new_msg", PayloadBuf::empty()).expect("there is room");
-    }
+    let refused = handle.broadcast("room:1", "new_msg", PayloadBuf::empty()).unwrap_err();
+    assert_eq!(refused.error, SendError::Stopped);
+    assert_eq!(handle.disconnect("user_socket:1", true), Err(SendError::Stopped));
+    assert_eq!(handle.publish_all(Vec::new()), Err(SendError::Stopped));
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hailer::broker::{Outgoing, Tally};
+use hailer::channel::SendError;
 use hailer::endpoint::Endpoint;
 use hailer::stats::Stats;
 use serde_json::json;
@@ -232,7 +233,7 @@ impl Sim {
             let n = world.casts.len() + 1;
             let tally = Tally::new(1, self.settings.shards, || {});
             let result = match counted {
-                false => self.broker.broadcast(topic, event, payload),
+                false => self.broker.broadcast(topic, event, payload).map_err(SendError::from),
                 true => {
                     let (tally, receipt) = (Some(tally.entry(0)), Some(receipt(n)));
                     let outgoing = Outgoing { topic, event, payload, tally, receipt, published: None };
