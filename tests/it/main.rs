@@ -16,6 +16,7 @@ mod desk;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod doctor;
 mod endpoint;
+mod isolation;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod help;
 #[cfg(all(feature = "cli", target_os = "linux"))]

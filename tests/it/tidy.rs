@@ -211,6 +211,18 @@ fn only_the_shell_names_the_world_outside() {
 }
 
 #[test]
+fn panics_are_caught_in_one_place() {
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        // The payload that a thread has ended with is disposed of there as well.
+        let names_it = |line: &str| names(line, "catch_unwind") || line.contains("drop(thread.join())");
+        let found = lines(&text).filter(|(_, line)| path != Path::new("src/guard.rs") && names_it(line));
+        wrong.extend(found.map(|(number, _)| format!("{}:{number}", path.display())));
+    }
+    assert_none("panics are caught by crate::guard alone", &wrong);
+}
+
+#[test]
 fn what_is_allowed_is_needed() {
     for (file, name) in ALLOWED {
         let text = fs::read_to_string(root().join(file)).expect("the file is there");

@@ -26,7 +26,7 @@ use hailer::endpoint::{Admission, Config};
 use hailer::limits::Limits;
 use hailer::notification::Notification;
 use hailer::phoenix::{Payload, Serializer};
-use hailer::server::desk::{Clerk, DeskConfig, Publisher, RunningClerk, StoreRecords};
+use hailer::server::desk::{Chore, Clerk, DeskConfig, Publisher, RunningClerk, StoreRecords};
 use hailer::server::store::{Store, StoreWriter};
 use hailer::server::{Server, ServerConfig, ServerHandle};
 use rusqlite::Connection;
@@ -208,7 +208,11 @@ struct Desk {
 
 impl Desk {
     fn start_clerk(&mut self) {
-        let clerk = Clerk::start(Arc::clone(&self.publisher), None, Vec::new());
+        self.start_clerk_with(Vec::new());
+    }
+
+    fn start_clerk_with(&mut self, chores: Vec<Chore>) {
+        let clerk = Clerk::start(Arc::clone(&self.publisher), None, chores);
         self.clerk = Some(clerk.expect("the thread starts"));
     }
 

@@ -1,5 +1,6 @@
 //! What is sent later.
 
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use hailer::desk::{Draft, Durability, ErrorCode, MessageState};
@@ -7,7 +8,7 @@ use hailer::server::store::{StateChange, Store, Write};
 use serde_json::json;
 
 use super::{Plan, copy_store, draft, kept, now, scheduled};
-use crate::support::{Folder, eventually};
+use crate::support::{Folder, PATIENCE, eventually};
 
 #[test]
 fn it_is_sent_when_its_time_has_come() {
@@ -33,6 +34,24 @@ fn it_is_sent_when_its_time_has_come() {
     // A time that is past is no time.
     assert_eq!(desk.publish(scheduled(draft("room:1", "past"), now() - 1)).state, MessageState::Sent);
     assert_eq!(client.body(), "past");
+}
+
+#[test]
+fn what_is_scheduled_waits_for_ever_behind_a_chore_that_panics() {
+    let mut desk = Plan::default().start();
+    let mut client = desk.join("room:1");
+    let (sender, done) = channel();
+    let panics = || std::panic::resume_unwind(Box::new("on purpose"));
+    desk.start_clerk_with(vec![
+        Box::new(move |_| panics()),
+        // The receiver may be gone.
+        Box::new(move |_| _ = sender.send(())),
+    ]);
+    for _ in 0..2 {
+        done.recv_timeout(PATIENCE).expect("the chore behind it is done");
+    }
+    desk.publish(scheduled(draft("room:1", "due"), now() + 50));
+    assert_eq!(client.body(), "due");
 }
 
 #[test]

@@ -2,8 +2,12 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use hailer::auth::connect::{Answer, Connect, ConnectRequest};
+use hailer::auth::{Identity, IdentityParts, UnixTime};
 use hailer::channel::{Channel, ChannelError, Context, Ended, JoinError, PayloadBuf, Router};
+use hailer::endpoint::{Admission, Config};
 use hailer::phoenix::Payload;
 use hailer::testing::TestServer;
 use serde_json::json;
@@ -125,19 +129,131 @@ impl io::Write for Kept {
     }
 }
 
-#[test]
-fn a_topic_forges_no_line_when_its_channel_crashes() {
+/// What is logged while `run` talks to a server of the channel.
+fn log_of(channel: impl Channel, run: impl FnOnce(&mut TestServer)) -> String {
     let kept = Kept::default();
     let to = kept.clone();
     let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || to.clone()).finish();
     tracing::subscriber::with_default(log, || {
-        let mut server =
-            TestServer::new(Router::new().channel("*".parse().expect("it is a pattern"), Failing));
+        let connect = Arc::new(EveryoneIsAda);
+        let router = Router::new().channel("*".parse().expect("it is a pattern"), channel);
+        let admission = Some(Admission::new(connect));
+        run(&mut TestServer::with_config(&Config { admission, ..Config::new(router) }, 1));
+    });
+    let text = kept.0.lock().expect("no panic with it").clone();
+    String::from_utf8(text).expect("a log is text")
+}
+
+struct EveryoneIsAda;
+
+impl Connect for EveryoneIsAda {
+    fn connect(&self, _: ConnectRequest, _: UnixTime, answer: Answer) {
+        answer.send(Ok(Identity::new(IdentityParts { user: "ada", ..Default::default() })));
+    }
+}
+
+#[test]
+fn a_client_that_crashes_its_channel_fills_the_log() {
+    let text = log_of(Failing, |server| {
+        let client = server.connect();
+        for _ in 0..100 {
+            server.join(client, "room:1", json!({}));
+            server.push(client, "room:1", &"event".repeat(10), json!({}));
+        }
+        server.advance(Duration::from_secs(1));
+        server.join(client, "room:1", json!({}));
+        server.push(client, "room:1", "event", json!({}));
+        assert_eq!(server.stats().channel_crashes, 202);
+    });
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 22, "{text}");
+    for part in [
+        r#"code="handle_in""#,
+        r#"topic="room:1""#,
+        r#"event="eventeventevent"#,
+        r#"user="ada""#,
+        r#"failure="panicked: on purpose""#,
+    ] {
+        assert!(lines[0].contains(part), "{part} in {}", lines[0]);
+    }
+    assert!(!lines[0].contains("left_out") && lines[20].contains("left_out=180"), "{}", lines[20]);
+}
+
+/// Fails with whatever the client has sent.
+struct Repeating;
+
+impl Channel for Repeating {
+    fn join(&self, _: &str, _: Payload<'_>, _: &mut Context<'_>) -> Result<PayloadBuf, JoinError> {
+        Ok(PayloadBuf::empty())
+    }
+
+    fn handle_in(&self, event: &str, payload: Payload<'_>, cx: &mut Context<'_>) -> Result<(), ChannelError> {
+        match event {
+            "panic" => panic!("{payload:?}"),
+            "fail" => Err(format!("{payload:?}"))?,
+            "read" => _ = payload.deserialize::<u32>()?,
+            _ => {
+                cx.reply_ok(PayloadBuf::empty());
+                cx.reply_ok(PayloadBuf::empty());
+            }
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_crash_is_a_line_as_long_as_a_client_likes() {
+    let text = log_of(Repeating, |server| {
+        let client = server.connect();
+        for event in ["panic", "fail"] {
+            server.join(client, "room:1", json!({}));
+            server.push(client, "room:1", event, json!("x".repeat(50_000)));
+        }
+    });
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(
+        lines.iter().all(|line| line.len() < 1000 && line.contains("xxx") && line.contains('…')),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_a_client_gets_wrong_is_an_error_in_the_log() {
+    let text = log_of(Repeating, |server| {
+        let client = server.connect();
+        server.join(client, "room:1", json!({}));
+        for _ in 0..100 {
+            server.push(client, "room:1", "read", json!("hunter2"));
+        }
+        assert_eq!(server.stats().payloads_invalid, 100);
+    });
+    assert_eq!(text, "");
+}
+
+#[test]
+fn a_second_reply_is_given_without_a_word_in_the_log() {
+    let text = log_of(Repeating, |server| {
+        let client = server.connect();
+        server.join(client, "room:1", json!({}));
+        for _ in 0..100 {
+            server.push(client, "room:1", "twice", json!({}));
+        }
+        assert_eq!(server.stats().replies_dropped, 100);
+    });
+    assert_eq!(text.lines().count(), 20, "{text}");
+    for part in ["WARN", r#"topic="room:1""#, r#"event="twice""#, r#"user="ada""#] {
+        assert!(text.lines().all(|line| line.contains(part)), "{part} in {text}");
+    }
+}
+
+#[test]
+fn a_topic_forges_no_line_when_its_channel_crashes() {
+    let text = log_of(Failing, |server| {
         let client = server.connect();
         assert_eq!(server.join(client, HOSTILE, json!({}))["status"], "ok");
         server.push(client, HOSTILE, "event", json!({}));
     });
-    let text = String::from_utf8(kept.0.lock().expect("nobody has panicked").clone()).expect("a log is text");
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.iter().filter(|line| line.contains("forged")).count(), 2, "{text}");
     assert!(lines.iter().all(|line| line.contains("ERROR") && !line.starts_with("2026-01-01")), "{text}");
