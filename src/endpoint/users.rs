@@ -14,7 +14,7 @@ use super::apply::Callback;
 use super::timers::{BLOCK, NEVER, shrink_to_places, take_due_of};
 use crate::auth::connect::{ConnectRequest, Refusal, Secret, Transport, Verdict};
 use crate::auth::deny::Denial;
-use crate::auth::token::KeyTag;
+use crate::auth::token::{KeyTag, numeric_date};
 use crate::auth::{Identity, UnixTime};
 use crate::channel::{Channel, JoinKey, PayloadBuf};
 use crate::connection::{Connection, ConnectionId, Connections, State};
@@ -169,7 +169,7 @@ fn applies(denial: &Denial, identity: &Identity) -> bool {
             return false;
         }
     }
-    let issued = || identity.claim("iat").and_then(|claim| claim.as_u64());
+    let issued = || identity.claim("iat").and_then(|claim| claim.as_number().map(numeric_date));
     let before = denial.issued_before;
     before.is_none_or(|before| issued().is_none_or(|issued| issued < before))
         && (denial.subject.is_some() || denial.token_id.is_some())

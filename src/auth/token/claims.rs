@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::{KeyTag, TokenError, strict_json};
+use super::{KeyTag, TokenError, numeric_date, strict_json};
 use crate::auth::UnixTime;
 
 /// More drift than this between two clocks is an error of theirs, in seconds.
@@ -51,9 +51,9 @@ impl Default for ClaimRules {
 pub struct Claims {
     /// The user's id (`sub`); a whole number is given as its decimal text.
     pub subject: String,
-    /// When the token runs out (`exp`): it is over at this second.
+    /// When the token runs out (`exp`): it is over at this second, a fraction dropped.
     pub expires: Option<UnixTime>,
-    /// When it was made (`iat`).
+    /// When it was made (`iat`), a fraction dropped.
     pub issued: Option<UnixTime>,
     /// Its own id (`jti`).
     pub id: Option<String>,
@@ -70,7 +70,7 @@ impl fmt::Debug for Claims {
     }
 }
 
-/// The claims that are looked at, unread: serde would take `null` for absent, 1e3 for 1000, and either for good.
+/// The claims that are looked at, unread: serde would take `null` for absent.
 #[derive(Deserialize)]
 struct Wire<'a> {
     #[serde(borrow, default, deserialize_with = "given")]
@@ -158,9 +158,9 @@ impl ClaimRules {
     }
 }
 
-/// A time is a whole number of seconds since 1970, written as such.
 fn time(value: Option<&RawValue>) -> Result<Option<UnixTime>, TokenError> {
-    value.map(|value| whole(value).ok_or(TokenError::WrongType)).transpose()
+    let read = |value: &RawValue| serde_json::from_str(value.get()).map_err(|_| TokenError::WrongType);
+    value.map(|value| read(value).map(|number| numeric_date(&number))).transpose()
 }
 
 fn whole(value: &RawValue) -> Option<u64> {

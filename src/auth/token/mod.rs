@@ -26,6 +26,7 @@ mod jwks;
 mod key_error;
 mod keys;
 mod mint;
+mod numeric_date;
 mod pem;
 mod secret;
 mod strict_json;
@@ -40,6 +41,7 @@ pub use jwks::{Jwks, SkippedKey, keys_of_jwks};
 pub use key_error::KeyError;
 pub use keys::{KEY_ID_BYTES_MAX, Key, KeyTag};
 pub use mint::{GuardianClaims, MintError, SigningKey, mint};
+pub(crate) use numeric_date::seconds as numeric_date;
 pub use verifier::{HEADER_BYTES_MAX, KEYS_WITHOUT_ID_MAX, Verifier};
 
 use std::fmt;
@@ -63,7 +65,7 @@ pub enum TokenError {
     BadSignature,
     /// Its claims are no plain JSON object.
     BadClaims,
-    /// A claim has a value of the wrong type: an `exp` that is no whole number, for example.
+    /// A claim has a value of the wrong type: an `exp` that is no number, for example.
     WrongType,
     /// It names no user, or a user whose id is empty, too long or holds control characters.
     BadSubject,

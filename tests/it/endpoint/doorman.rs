@@ -50,7 +50,7 @@ impl Connect for Doorman {
                 "nobody" => return answer.send(Ok(Identity::new(IdentityParts::default()))),
                 _ if word.starts_with("key=") => key = Some(key_of(&word[4..])),
                 _ if word.starts_with("jti=") => claims["jti"] = json!(word[4..]),
-                _ if word.starts_with("iat=") => claims["iat"] = json!(word[4..].parse::<u64>().unwrap()),
+                _ if word.starts_with("iat=") => claims["iat"] = serde_json::from_str(&word[4..]).unwrap(),
                 _ => match word.strip_prefix("exp=").and_then(|time| time.parse().ok()) {
                     Some(time) => expires = Some(time),
                     None => claims[word] = json!(true),

@@ -482,6 +482,24 @@ fn denied_tokens_lose_their_live_sockets() {
 }
 
 #[test]
+fn a_fraction_in_iat_neither_saves_a_live_socket_nor_ends_it() {
+    let denial = Denial { issued_before: Some(8), ..Denial::of_user("ada", 0, u64::MAX) };
+    for (issued, stays) in [
+        ("7.999999", false),
+        ("0.8e1", true),
+        ("8.000001", true),
+        ("8.5", true),
+        ("1.9e9", true),
+        ("-8.5", false),
+    ] {
+        let mut server = server();
+        let client = join(&mut server, FORMS[1], &format!("ada,iat={issued}"), LOBBY);
+        server.deny(std::slice::from_ref(&denial));
+        assert_eq!(lives(&mut server, client), stays, "issued at {issued}");
+    }
+}
+
+#[test]
 fn sockets_of_a_key_that_is_removed_end_and_those_of_others_go_on() {
     for form in FORMS {
         let mut server = server();
