@@ -9,7 +9,7 @@ use std::hash::{Hash, RandomState};
 use hashbrown::{Equivalent, HashMap};
 
 use super::UnixTime;
-use super::token::Claims;
+use super::token::{ALLOWED_DRIFT_MAX, Claims};
 
 /// How long a user's id and a token's id may be. Those of tokens are no longer.
 const NAME_BYTES_MAX: usize = 255;
@@ -23,13 +23,14 @@ pub struct Denial {
     pub issued_before: Option<UnixTime>,
     /// The one with this id (`jti`).
     pub token_id: Option<String>,
-    /// From this second on they are not refused any more. Tokens that run out should have done so by then, the
-    /// allowed drift included.
+    /// From this second on they are not refused any more. Tokens that run out should have done so by then; while
+    /// one is accepted beyond its `exp`, since clocks differ, it is denied if it was until then.
     pub until: UnixTime,
 }
 
 impl Denial {
-    /// All tokens that `subject` has at this second, this second's included; later ones are good.
+    /// All tokens that `subject` has at this second, this second's included; later ones are good. Where the clock of
+    /// the issuer may be ahead, `now` should be by as much.
     #[must_use]
     pub fn of_user(subject: impl Into<String>, now: UnixTime, until: UnixTime) -> Self {
         let issued_before = Some(now.saturating_add(1));
@@ -144,6 +145,8 @@ impl DenyList {
         if self.entries.is_empty() {
             return false;
         }
+        // What was denied for as long as the token lasts stays so while it lasts a little longer.
+        let now = claims.expires.map_or(now, |expires| now.min(expires.saturating_sub(1)));
         let (subject, token_id) = (Some(&*claims.subject), claims.id.as_deref());
         self.refuses(claims, now, subject, None)
             || token_id.is_some()
@@ -192,9 +195,11 @@ impl DenyList {
         Ok(())
     }
 
-    /// Takes away what has run out, and the memory of it. Gives the number of denials that are gone.
+    /// Takes away what has run out, and the memory of it, as soon as no token of that time is accepted any more.
+    /// Gives the number of denials that are gone.
     pub fn forget_expired(&mut self, now: UnixTime) -> usize {
         let before = self.entries.len();
+        let now = now.saturating_sub(ALLOWED_DRIFT_MAX);
         self.entries.retain(|_, entry| now < entry.until);
         let forgotten = before - self.entries.len();
         if forgotten > 0 {
@@ -234,7 +239,8 @@ mod tests {
         let id = id.map(str::to_owned);
         let secret = b"aW4gdGhlc2UgdGVzdHMgbm90aGluZyBpcyBzaWduZWQgd2l0aCBpdA";
         let key = Key::hmac(Algorithm::HS256, secret, None).expect("it is long enough").tag();
-        Claims { subject: subject.to_owned(), expires: None, issued, id, json: String::new(), key }
+        let (subject, json) = (subject.to_owned(), String::new());
+        Claims { subject, expires: None, accepted_until: None, issued, id, json, key }
     }
 
     fn denial(subject: Option<&str>, before: Option<UnixTime>, id: Option<&str>, until: UnixTime) -> Denial {
@@ -310,13 +316,28 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_was_denied_until_its_expiry_is_not_good_within_the_allowed_drift() {
+        let mut list = list([Denial::of_token("x", 100), denial(Some("ada"), Some(50), None, 100)]);
+        let until = |expires| Claims { expires: Some(expires), ..claims("bob", Some(1), Some("x")) };
+        let of_ada = Claims { expires: Some(100), ..claims("ada", Some(1), None) };
+        // Where the list is looked through meanwhile, as well.
+        assert_eq!(list.forget_expired(159), 0);
+        for now in [99, 100, 109, 159] {
+            check(&list, &until(100), now, true);
+            check(&list, &until(90), now, true);
+            check(&list, &of_ada, now, true);
+            check(&list, &until(101), now, now < 100);
+        }
+    }
+
+    #[test]
     fn a_short_denial_of_everything_does_not_lengthen_one_of_old_tokens() {
         let mut list =
             list([denial(Some("ada"), Some(50), None, 1000), denial(Some("ada"), None, None, 100)]);
         check(&list, &claims("ada", Some(70), None), 99, true);
         check(&list, &claims("ada", Some(70), None), 100, false);
         check(&list, &claims("ada", Some(49), None), 100, true);
-        assert_eq!((list.forget_expired(100), list.len()), (1, 1));
+        assert_eq!((list.forget_expired(160), list.len()), (1, 1));
         check(&list, &claims("ada", Some(49), None), 999, true);
     }
 
@@ -329,8 +350,8 @@ mod tests {
         assert_eq!(list.insert(Denial::of_token("z", 300)), Err(DenyError::Full));
         assert_eq!(list.insert(Denial::of_token("x", 150)), Ok(()));
         check(&list, &claims("ada", None, Some("x")), 149, true);
-        assert_eq!(list.forget_expired(149), 0);
-        assert_eq!(list.forget_expired(150), 1);
+        assert_eq!(list.forget_expired(209), 0);
+        assert_eq!(list.forget_expired(210), 1);
         assert_eq!(list.insert(Denial::of_token("z", 300)), Ok(()));
         assert_eq!(list.len(), 2);
     }

@@ -144,7 +144,7 @@ fn identity(claims: &Claims, socket_id: &str, account: &str) -> Identity {
         socket_id,
         claims: &claims.json,
         account,
-        expires: claims.expires,
+        expires: claims.accepted_until,
         key: Some(claims.key),
         assigns: None,
     })

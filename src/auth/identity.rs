@@ -23,7 +23,7 @@ pub struct IdentityParts<'a> {
     pub claims: &'a str,
     /// The user's record where users are looked up, a JSON object. Empty stands for `{}`.
     pub account: &'a str,
-    /// When the token runs out. `None`: never.
+    /// When the token ceases to be good, an allowed drift of clocks included. `None`: never.
     pub expires: Option<UnixTime>,
     /// The key that the token was verified with, if the socket is to be closed when that key is removed.
     pub key: Option<KeyTag>,
@@ -198,7 +198,7 @@ impl Identity {
         nothing_said && self.expires == NEVER && self.assigns.is_none()
     }
 
-    /// When the token runs out.
+    /// When the token ceases to be good: its socket is warned and closed by this time.
     #[must_use]
     pub fn expires(&self) -> Option<UnixTime> {
         (self.expires != NEVER).then_some(self.expires)

@@ -11,7 +11,7 @@ use time::{Date, OffsetDateTime};
 use super::users::{StoreOptions, columns, date, json_line, shown};
 use crate::auth::UnixTime;
 use crate::auth::deny::Denial;
-use crate::config::Settings;
+use crate::config::{Auth, Flags, Settings};
 use crate::limits::Bound;
 use crate::server::store::StoredDenial;
 use crate::server::unix_time;
@@ -50,7 +50,8 @@ pub(super) struct Add {
     /// The user: what tokens have as `sub`
     #[arg(long, value_name = "USER", required_unless_present = "jti")]
     sub: Option<String>,
-    /// Only tokens issued before this time: `now`, 2026-11-23, 2026-11-23T10:00:00Z, or seconds since 1970
+    /// Only tokens issued before this time: `now` (and as much later as clocks may differ, auth.allowed_drift),
+    /// 2026-11-23, 2026-11-23T10:00:00Z, or seconds since 1970
     #[arg(long, value_name = "TIME", requires = "sub", value_parser = parse_time)]
     issued_before: Option<Time>,
     /// Only the token with this id (`jti`)
@@ -119,23 +120,40 @@ pub(super) fn run(deny: Deny) -> Result<(), String> {
     }
 }
 
+/// How many seconds the clock of the issuer may be ahead of this one. Where the configuration can't be read, a denial
+/// is needed no less.
+fn allowed_drift(options: &StoreOptions) -> u64 {
+    let loaded = super::load(options.file.config.as_deref(), Flags::default());
+    let auth = loaded.map_or_else(|_| Auth::default(), |loaded| loaded.settings.auth);
+    auth.allowed_drift.as_secs()
+}
+
 fn run_add(add: Add) -> Result<(), String> {
-    let now = unix_time();
+    let (now, drift) = (unix_time(), allowed_drift(&add.options));
     let denial = Denial {
         subject: add.sub,
         issued_before: add.issued_before.map(|time| match time {
-            // Tokens name the second in which they were issued: those of this one are meant as well.
-            Time::Now => now.saturating_add(1),
+            // By a clock that is ahead the tokens of this second are issued later. Those of the second itself are
+            // meant as well, since tokens name no more than it.
+            Time::Now => now.saturating_add(drift + 1),
             Time::At(time) => time,
         }),
         token_id: add.jti,
-        until: now.saturating_add(add.duration.as_secs()),
+        until: now.saturating_add(add.duration.as_secs()).saturating_add(drift),
     };
     let mut store = add.options.make()?;
     let number = store.deny(&denial, now).map_err(|error| error.to_string())?;
     super::print(&match add.options.json {
         true => json_line(&json!({"number": number, "done": "added"})),
-        false => format!("denial {number}: {} until {}\n", what(&denial), date(denial.until)),
+        false => {
+            let mut text = format!("denial {number}: {} until {}\n", what(&denial), date(denial.until));
+            if add.issued_before == Some(Time::Now) && drift > 0 {
+                text += &format!(
+                    "Clocks may differ by {drift} s (auth.allowed_drift), so tokens of the next {drift} s are denied too.\n"
+                );
+            }
+            text
+        }
     })?;
     add.options.warn_if_ignored(denials_ignored);
     Ok(())

@@ -63,7 +63,7 @@ pub(super) struct StoreOptions {
     #[arg(long = "store", value_name = "PATH", env = "HAILER_STORE_PATH")]
     path: Option<PathBuf>,
     #[command(flatten)]
-    file: ConfigFile,
+    pub(super) file: ConfigFile,
     /// Prints JSON: one object on each line, times in seconds since 1970
     #[arg(long)]
     pub(super) json: bool,

@@ -92,8 +92,9 @@ table! {
         audience: Vec<String> = Vec::new(), like "\"my_app\"";
         /// The `typ` claim that tokens must have; "" takes any.
         typ: String = "access".to_owned();
-        /// How far the clocks of the issuer and of this server may differ, at most 60s.
-        allowed_drift: Duration = Duration::ZERO;
+        /// How far the clocks of the issuer and of this server may differ, at most 60s: a token is good for as long
+        /// before its `nbf` and after its `exp`.
+        allowed_drift: Duration = Duration::from_secs(10);
         /// Whether a token without `exp`, which never runs out, is refused.
         require_exp: bool = true;
         /// Whether clients without a token may connect and do what the rules allow anyone.

@@ -146,7 +146,7 @@ pub struct TokenCheck {
     /// The id that the user's sockets get.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub socket_id: Option<String>,
-    /// When it runs out, in seconds since 1970.
+    /// When it ceases to let its client in, in seconds since 1970: its `exp`, and `auth.allowed_drift`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub expires_at: Option<u64>,
 }

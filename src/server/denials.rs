@@ -15,6 +15,7 @@ use super::connect::unix_time;
 use super::store::{Store, StoreError, StoreErrorKind};
 use crate::auth::UnixTime;
 use crate::auth::deny::{Denial, DenyError, DenyList};
+use crate::auth::token::ALLOWED_DRIFT_MAX;
 
 /// How often it is asked whether something has been written. The question costs a read of a shared page.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -111,8 +112,9 @@ impl StoreWatch {
     /// Reads the denials; those that were not in force.
     fn read(&mut self) -> Result<Vec<Denial>, StoreError> {
         let now = unix_time();
-        let stored: HashSet<Denial> =
-            self.store.denials(now)?.into_iter().map(|stored| stored.denial).collect();
+        // Tokens that they deny are accepted for a little longer than these last.
+        let stored = self.store.denials(now.saturating_sub(ALLOWED_DRIFT_MAX))?;
+        let stored: HashSet<Denial> = stored.into_iter().map(|stored| stored.denial).collect();
         let fresh: Vec<Denial> = stored.difference(&self.known).cloned().collect();
         let mut list = self.denied.write().unwrap_or_else(PoisonError::into_inner);
         if self.known.is_subset(&stored) {

@@ -26,7 +26,7 @@ after(async () => {
 });
 
 const bad = () => mint("alice", { key: SECRET.toUpperCase() });
-const expired = () => mint("alice", { ttl: -1 });
+const expired = () => mint("alice", { ttl: -60 });
 
 const REFUSALS = [
   ["no token", async () => ({}), { code: 1000, reason: "no token" }],
@@ -71,7 +71,7 @@ for (const version of ["1.7", "1.8"]) {
 
 it("a page whose token has run out on a live socket is told to come back with a fresh one", async (t) => {
   const above = `check_origin = ["${elsewhere.origin}"]`;
-  const auth = 'secret_file = "secret"\nexpiry_grace = "0s"';
+  const auth = 'secret_file = "secret"\nallowed_drift = "0s"\nexpiry_grace = "0s"';
   const server = await Server.startFor(t, "hailer", guarded({ above, auth }));
   const page = await openPage(t, browser, elsewhere.origin);
   const closed = await closeOf(page, server, { token: await mint("alice", { ttl: 2 }) });

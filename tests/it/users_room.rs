@@ -46,6 +46,8 @@ struct Room {
     server: TestServer,
     rng: Rng,
     key: SigningKey,
+    /// How many seconds clocks may differ.
+    drift: u64,
     denied: Arc<RwLock<DenyList>>,
     /// The time before which all tokens of a user are denied.
     denied_before: [UnixTime; USERS],
@@ -74,11 +76,11 @@ impl Room {
             .channel(own, Restricted::new(rule))
             .channel(LOBBY.parse().unwrap(), Notification::default());
         let keys = vec![Key::hmac(Algorithm::HS512, SECRET, None).unwrap()];
+        let drift = *rng.pick(&[0, 2, 10]);
+        let rules = ClaimRules { allowed_drift: drift, ..ClaimRules::default() };
         let denied = Arc::new(RwLock::new(DenyList::new(1000)));
-        let gate = TokenGate::new(
-            SharedVerifier::new(Verifier::new(keys, ClaimRules::default()).unwrap()),
-            Arc::clone(&denied),
-        );
+        let gate =
+            TokenGate::new(SharedVerifier::new(Verifier::new(keys, rules).unwrap()), Arc::clone(&denied));
         let admission =
             Some(Admission { expiry_grace: Duration::from_secs(GRACE), ..Admission::new(Arc::new(gate)) });
         let config = Config { limits: Arc::new(limits), admission, ..Config::new(router) };
@@ -86,6 +88,7 @@ impl Room {
             server: TestServer::with_config(&config, shards),
             rng,
             key: SigningKey::hmac(Algorithm::HS512, SECRET, None).unwrap(),
+            drift,
             denied,
             denied_before: [0; USERS],
             members: Vec::new(),
@@ -109,22 +112,25 @@ impl Room {
             audience: None,
             typ: "access",
             now: issued,
-            ttl: expires.saturating_sub(issued),
+            ttl: 0,
             token_id: "1",
         };
-        mint(&self.key, &claims.to_json(&serde_json::Map::new())).unwrap()
+        let expires = serde_json::Map::from_iter([("exp".to_owned(), json!(expires))]);
+        mint(&self.key, &claims.to_json(&expires)).unwrap()
     }
 
     /// Whether a token is good at this time.
     fn is_good(&self, number: usize, issued: UnixTime, expires: UnixTime) -> bool {
         let unix = self.server.unix_time();
-        issued <= unix && unix < expires && issued >= self.denied_before[number]
+        // Guardian's nbf is a second before its iat.
+        let begins = issued - 1;
+        begins <= unix + self.drift && unix < expires + self.drift && issued >= self.denied_before[number]
     }
 
     fn connect(&mut self) {
         let (number, unix) = (self.rng.below(USERS), self.server.unix_time());
-        let issued = unix + 3 - u64::try_from(self.rng.range(0, 40)).unwrap();
-        let expires = unix + u64::try_from(self.rng.range(0, 300)).unwrap();
+        let issued = unix + 14 - u64::try_from(self.rng.range(0, 50)).unwrap();
+        let expires = unix + u64::try_from(self.rng.range(0, 312)).unwrap() - 12;
         let good = self.is_good(number, issued, expires);
         let query = format!("token={}", self.token(number, issued, expires));
         let credentials = Credentials { query: &query, headers: "" };
@@ -158,7 +164,7 @@ impl Room {
         let (unix, client, own) =
             (self.server.unix_time(), self.members[index].client, self.members[index].user);
         let number = if self.rng.chance(10) { self.rng.below(USERS) } else { own };
-        let expires = unix + u64::try_from(self.rng.range(0, 300)).unwrap();
+        let expires = unix + u64::try_from(self.rng.range(0, 312)).unwrap() - 12;
         let good = self.is_good(number, unix, expires);
         let token = self.token(number, unix, expires);
         self.note(format!("member {index} renews as user {number} until {expires}, good: {good}"));
@@ -212,8 +218,9 @@ impl Room {
             if !member.open {
                 continue;
             }
-            assert!(gone || unix < member.expires + GRACE + 2, "member {index} is here too long");
-            assert!(!gone || member.latest >= member.expires + GRACE, "member {index} was closed too early");
+            let end = member.expires + self.drift + GRACE;
+            assert!(gone || unix < end + 2, "member {index} is here too long");
+            assert!(!gone || member.latest >= end, "member {index} was closed too early");
             member.open = !gone;
         }
     }

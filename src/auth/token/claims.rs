@@ -11,6 +11,9 @@ use crate::auth::UnixTime;
 /// More drift than this between two clocks is an error of theirs, in seconds.
 pub const ALLOWED_DRIFT_MAX: u64 = 60;
 
+/// As far as clocks differ that are set by NTP, and some seconds more.
+const ALLOWED_DRIFT: u64 = 10;
+
 /// How long a user's id and a token's id may be: as long as a topic, for they become part of one.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -24,8 +27,9 @@ pub struct ClaimRules {
     /// What the claim `typ` must be. Guardian writes `access` or `refresh`; other makers of tokens write none, and
     /// need `None` here.
     pub typ: Option<String>,
-    /// How many seconds the clocks may differ, at most [`ALLOWED_DRIFT_MAX`]. (Guardian's setting of this name is
-    /// in milliseconds.)
+    /// How many seconds the clocks of the issuer and of this server may differ, at most [`ALLOWED_DRIFT_MAX`]: a
+    /// token is good for as long before its `nbf` and after its `exp`. (Guardian's setting of this name is in
+    /// milliseconds.)
     pub allowed_drift: u64,
     /// Whether a token must run out (`exp`).
     pub require_exp: bool,
@@ -39,7 +43,7 @@ impl Default for ClaimRules {
             issuers: Vec::new(),
             audiences: Vec::new(),
             typ: Some("access".to_owned()),
-            allowed_drift: 0,
+            allowed_drift: ALLOWED_DRIFT,
             require_exp: true,
             token_bytes_max: 8192,
         }
@@ -51,9 +55,11 @@ impl Default for ClaimRules {
 pub struct Claims {
     /// The user's id (`sub`); a whole number is given as its decimal text.
     pub subject: String,
-    /// When the token runs out (`exp`): it is over at this second, a fraction dropped.
+    /// When the token runs out (`exp`), a fraction dropped.
     pub expires: Option<UnixTime>,
-    /// When it was made (`iat`), a fraction dropped.
+    /// When it ceases to be accepted: `expires`, and the allowed drift behind it.
+    pub accepted_until: Option<UnixTime>,
+    /// When it was made (`iat`), a fraction dropped. It may lie in the future of this server's clock.
     pub issued: Option<UnixTime>,
     /// Its own id (`jti`).
     pub id: Option<String>,
@@ -112,8 +118,9 @@ impl ClaimRules {
             .map(|jti| text(jti).filter(|id| is_name(id)).ok_or(TokenError::WrongType))
             .transpose()?;
         self.check_origin(&wire)?;
-        self.check_times(expires, begins, issued, now)?;
-        Ok(Claims { subject, expires, issued, id, json, key })
+        self.check_times(expires, begins, now)?;
+        let accepted_until = expires.map(|expires| expires.saturating_add(self.drift()));
+        Ok(Claims { subject, expires, accepted_until, issued, id, json, key })
     }
 
     /// Who made the token, whom for and what as.
@@ -137,24 +144,28 @@ impl ClaimRules {
 
     /// RFC 7519, section 4.1.4: `now` must be before `exp`. Guardian accepts the second itself too; where sockets
     /// are closed at `exp`, a token that connects then would be closed at once.
+    ///
+    /// `iat` is no condition (section 4.1.6): it says how old a token is, and an issuer whose clock is ahead is not
+    /// refused for it.
     fn check_times(
         &self,
         expires: Option<UnixTime>,
         begins: Option<UnixTime>,
-        issued: Option<UnixTime>,
         now: UnixTime,
     ) -> Result<(), TokenError> {
-        let drift = self.allowed_drift.min(ALLOWED_DRIFT_MAX);
         match expires {
             None if self.require_exp => return Err(TokenError::NoExpiry),
-            Some(expires) if expires.saturating_add(drift) <= now => return Err(TokenError::Expired),
+            Some(expires) if expires.saturating_add(self.drift()) <= now => return Err(TokenError::Expired),
             _ => {}
         }
-        let latest = now.saturating_add(drift);
-        if begins.max(issued).is_some_and(|time| time > latest) {
+        if begins.is_some_and(|begins| begins > now.saturating_add(self.drift())) {
             return Err(TokenError::NotYetValid);
         }
         Ok(())
+    }
+
+    fn drift(&self) -> u64 {
+        self.allowed_drift.min(ALLOWED_DRIFT_MAX)
     }
 }
 

@@ -15,7 +15,8 @@
 //! let key = Key::hmac(Algorithm::HS512, secret, None)?;
 //! let verifier = Verifier::new(vec![key], ClaimRules::default())?;
 //! assert_eq!(verifier.verify(&token, 1_999_999_999)?.subject, "ada");
-//! assert_eq!(verifier.verify(&token, 2_000_000_000), Err(TokenError::Expired));
+//! // The clocks of two machines differ (`ClaimRules::allowed_drift`).
+//! assert_eq!(verifier.verify(&token, 2_000_000_010), Err(TokenError::Expired));
 //! # Ok(())
 //! # }
 //! ```

@@ -6,6 +6,7 @@ use super::users::{from_column, to_column};
 use super::{ID_BYTES_MAX, Store, StoreError};
 use crate::auth::UnixTime;
 use crate::auth::deny::Denial;
+use crate::auth::token::ALLOWED_DRIFT_MAX;
 
 /// A denial with what the store has added to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +43,8 @@ const COVERED: &str = "DELETE FROM denials WHERE subject IS ?1 AND token_id IS ?
 
 impl Store {
     /// Denies tokens; returns the number of the denial. A denial that another one makes superfluous is not
-    /// kept, so that a user who is put off the line again and again takes one row; nor are those that are over
-    /// at `now`.
+    /// kept, so that a user who is put off the line again and again takes one row; nor are those that were over
+    /// at `now` for so long that no token of theirs is accepted any more.
     ///
     /// # Errors
     /// The denial names neither a user nor a token, or names that can't be one, or the store can't be written.
@@ -62,10 +63,11 @@ impl Store {
 
     fn try_deny(&mut self, denial: &Denial, now: UnixTime) -> rusqlite::Result<i64> {
         let before = denial.issued_before.map(to_column);
+        let over = to_column(now.saturating_sub(ALLOWED_DRIFT_MAX));
         let (now, until) = (to_column(now), to_column(denial.until));
         let meant = params![denial.subject, before, denial.token_id, until];
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute("DELETE FROM denials WHERE until <= ?", [now])?;
+        transaction.execute("DELETE FROM denials WHERE until <= ?", [over])?;
         let covering: Option<i64> = transaction.query_row(COVERING, meant, |row| row.get(0)).optional()?;
         let number = match covering {
             Some(number) => number,

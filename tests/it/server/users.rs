@@ -11,7 +11,7 @@ use crate::support::{Client, Hailer, eventually};
 
 const SECRET: &str = "vJ3tYq8Zs1LmXc6RbWf0KdNh5GaPoEu9TiVlMxBy2QzSjHkCrDgFe7OwIn4UpA-and-a-few-more";
 const CONFIG: &str = "\
-    [auth]\nsecret_file = \"secret\"\n\
+    [auth]\nsecret_file = \"secret\"\nallowed_drift = \"2s\"\n\
     [store]\npath = \"hailer.db\"\n\
     [accounts]\nsource = \"store\"\ncache_lifetime = \"1h\"\n";
 
@@ -125,6 +125,26 @@ fn denied_tokens_are_refused_until_they_run_out_across_restarts() {
     assert_eq!(status(address, &fresh()), 101);
     run(&folder, &["deny", "remove", "2"]);
     eventually("bob's token is let in again", || (status(address, &bob) == 101).then_some(()));
+}
+
+#[test]
+fn a_token_of_a_clock_that_is_ahead_connects_and_is_denied_with_all_others() {
+    let folder = folder();
+    folder.write("hailer.toml", "[auth]\nsecret_file = \"secret\"\n[store]\npath = \"hailer.db\"\n", 0o600);
+    // Makes the store, which a server without users does not.
+    run(&folder, &["deny", "add", "--jti", "none"]);
+    let hailer = start(&folder);
+    let (address, now) = (hailer.address(), unix_time());
+    // By Guardian's claims it begins in 7 s, and was issued in 8.
+    let [ada, bob] = ["ada", "bob"].map(|user| token(SECRET, user, "1", now + 8, 600));
+    let [mut of_ada, mut of_bob] =
+        [("ada", &ada), ("bob", &bob)].map(|(user, token)| joined(address, user, token));
+    run(&folder, &["deny", "add", "--sub", "ada", "--issued-before", "now"]);
+    assert_eq!(of_ada.closed().map(|(code, _)| code), Some(4003));
+    assert_eq!(status(address, &ada), 403);
+    hailer.log_line("WebSocket unauthorized: token denied");
+    of_bob.heartbeat();
+    assert_eq!(status(address, &bob), 101);
 }
 
 #[test]
