@@ -109,12 +109,13 @@ fn replace_keys(keys: &Keys, old: &Settings, new: &Settings, server: &ServerHand
     let mut same = old.clone();
     let Auth { secret, secret_file, secret_encoding, algorithm, jwks_file, jwks, keys, .. } =
         new.auth.clone();
-    let Auth { issuer, audience, typ, allowed_drift, require_exp, removed_keys, .. } = new.auth.clone();
+    let Auth { issuer, audience, typ, removed_keys, .. } = new.auth.clone();
+    let Auth { require_typ, allowed_drift, require_exp, .. } = new.auth;
     let auth = &mut same.auth;
     (auth.secret, auth.secret_file, auth.secret_encoding) = (secret, secret_file, secret_encoding);
     (auth.algorithm, auth.jwks_file, auth.jwks, auth.keys) = (algorithm, jwks_file, jwks, keys);
     (auth.issuer, auth.audience, auth.typ, auth.removed_keys) = (issuer, audience, typ, removed_keys);
-    (auth.allowed_drift, auth.require_exp) = (allowed_drift, require_exp);
+    (auth.require_typ, auth.allowed_drift, auth.require_exp) = (require_typ, allowed_drift, require_exp);
     if same != *new {
         warn!("other settings than those of keys and tokens have changed: they need a restart");
     }

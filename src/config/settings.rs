@@ -90,8 +90,10 @@ table! {
         issuer: Vec<String> = Vec::new(), like "\"my_app\"";
         /// The `aud` that tokens must have: one of these, if any is given.
         audience: Vec<String> = Vec::new(), like "\"my_app\"";
-        /// The `typ` claim that tokens must have; "" takes any.
+        /// The `typ` claim of tokens: one with another, such as a refresh token, is refused; "" takes any.
         typ: String = "access".to_owned();
+        /// Whether a token without the claim `typ`, which most libraries don't write, is refused.
+        require_typ: bool = false;
         /// How far the clocks of the issuer and of this server may differ, at most 60s: a token is good for as long
         /// before its `nbf` and after its `exp`.
         allowed_drift: Duration = Duration::from_secs(10);

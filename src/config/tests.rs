@@ -194,6 +194,7 @@ jwks_file = "jwks.json"
 issuer = ["a", "b"]
 audience = "my_app"
 typ = ""
+require_typ = true
 allowed_drift = "60s"
 require_exp = false
 anonymous = true

@@ -48,6 +48,7 @@ pub fn verifier(auth: &Auth, limits: &Limits) -> Result<Option<Verifier>, Settin
         issuers: auth.issuer.clone(),
         audiences: auth.audience.clone(),
         typ: Some(auth.typ.clone()).filter(|typ| !typ.is_empty()),
+        require_typ: auth.require_typ,
         allowed_drift: auth.allowed_drift.as_secs().min(ALLOWED_DRIFT_MAX),
         require_exp: auth.require_exp,
         token_bytes_max: limits.token_bytes_max,

@@ -24,9 +24,12 @@ pub struct ClaimRules {
     pub issuers: Vec<String>,
     /// The audiences (`aud`) of which a token must have one; empty: any.
     pub audiences: Vec<String>,
-    /// What the claim `typ` must be. Guardian writes `access` or `refresh`; other makers of tokens write none, and
-    /// need `None` here.
+    /// What the claim `typ` must be, if there is one. Guardian writes `access` or `refresh`; most other makers of
+    /// tokens write none, and some say `token_type`, `token_use` or `type` instead, which is compared then. `None`:
+    /// any.
     pub typ: Option<String>,
+    /// Whether a token must have the claim `typ`.
+    pub require_typ: bool,
     /// How many seconds the clocks of the issuer and of this server may differ, at most [`ALLOWED_DRIFT_MAX`]: a
     /// token is good for as long before its `nbf` and after its `exp`. (Guardian's setting of this name is in
     /// milliseconds.)
@@ -43,6 +46,7 @@ impl Default for ClaimRules {
             issuers: Vec::new(),
             audiences: Vec::new(),
             typ: Some("access".to_owned()),
+            require_typ: false,
             allowed_drift: ALLOWED_DRIFT,
             require_exp: true,
             token_bytes_max: 8192,
@@ -95,6 +99,12 @@ struct Wire<'a> {
     aud: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "given")]
     typ: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    token_type: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    token_use: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    r#type: Option<&'a RawValue>,
 }
 
 /// Reads a member that is there, so that `null` is a value as well.
@@ -134,10 +144,23 @@ impl ClaimRules {
         if !self.audiences.is_empty() && !several(wire.aud)?.iter().any(|one| self.audiences.contains(one)) {
             return Err(TokenError::WrongAudience);
         }
-        if let Some(typ) = &self.typ
-            && one(wire.typ)?.as_ref() != Some(typ)
-        {
-            return Err(TokenError::WrongKind);
+        self.typ.as_ref().map_or(Ok(()), |expected| self.check_kind(wire, expected))
+    }
+
+    /// What the token is for: a refresh token, which lives for weeks, is signed with the same key as a rule.
+    fn check_kind(&self, wire: &Wire<'_>, expected: &str) -> Result<(), TokenError> {
+        match one(wire.typ)? {
+            Some(typ) if typ == expected => return Ok(()),
+            None if !self.require_typ => {}
+            _ => return Err(TokenError::WrongKind),
+        }
+        // Where others say it: Django Simple JWT, Amazon Cognito, Flask-JWT-Extended.
+        for kind in [wire.token_type, wire.token_use, wire.r#type] {
+            // RFC 6750 calls an access token so.
+            let is_expected = |kind: String| kind == expected || kind.eq_ignore_ascii_case("bearer");
+            if one(kind)?.is_some_and(|kind| !is_expected(kind)) {
+                return Err(TokenError::WrongKind);
+            }
         }
         Ok(())
     }

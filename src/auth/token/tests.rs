@@ -571,12 +571,46 @@ fn issuer_audience_and_type_are_compared_when_they_are_given() {
     for wrong in [r#","aud":null"#, r#","aud":["app",1]"#, r#","aud":{"app":1}"#, r#","aud":[["app"]]"#] {
         check(&audience, wrong, Err(TokenError::WrongType));
     }
-    check(&typ, r#","typ":"access""#, Ok(()));
-    for wrong in ["", r#","typ":"refresh""#, r#","typ":"Access""#, r#","typ":"""#] {
-        check(&typ, wrong, Err(TokenError::WrongKind));
+    let required = ClaimRules { require_typ: true, ..ClaimRules::default() };
+    for rules in [&typ, &required] {
+        check(rules, r#","typ":"access""#, Ok(()));
+        for wrong in [r#","typ":"refresh""#, r#","typ":"Access""#, r#","typ":"""#] {
+            check(rules, wrong, Err(TokenError::WrongKind));
+        }
+        check(rules, r#","typ":null"#, Err(TokenError::WrongType));
+        check(rules, r#","typ":["access"]"#, Err(TokenError::WrongType));
     }
-    check(&typ, r#","typ":null"#, Err(TokenError::WrongType));
-    check(&typ, r#","typ":["access"]"#, Err(TokenError::WrongType));
+    check(&typ, "", Ok(()));
+    check(&required, "", Err(TokenError::WrongKind));
+    check(&required, r#","type":"access""#, Err(TokenError::WrongKind));
+    check(&ClaimRules { typ: None, ..required }, "", Ok(()));
+}
+
+#[test]
+fn a_refresh_token_does_not_connect_wherever_it_says_so() {
+    let check = |members: &str, expected: Result<(), TokenError>| {
+        let claims = format!(r#"{{"sub":"a","exp":1900000000{members}}}"#);
+        check_claims(&ClaimRules::default(), &claims, NOW, expected.map(|()| "a"));
+        // The setting says that any will do.
+        let any = ClaimRules { typ: None, ..ClaimRules::default() };
+        check_claims(&any, &claims, NOW, Ok("a"));
+    };
+    for claim in ["token_type", "token_use", "type"] {
+        for good in ["access", "Bearer", "bearer"] {
+            check(&format!(r#","{claim}":"{good}""#), Ok(()));
+        }
+        for wrong in ["refresh", "Refresh", "id", "sliding", "customer", ""] {
+            check(&format!(r#","{claim}":"{wrong}""#), Err(TokenError::WrongKind));
+        }
+        for wrong in ["null", "1", "[\"access\"]"] {
+            check(&format!(r#","{claim}":{wrong}"#), Err(TokenError::WrongType));
+        }
+        // Where `typ` says it, it may be any word of the application's own.
+        check(&format!(r#","typ":"access","{claim}":"customer""#), Ok(()));
+    }
+    for typ in ["refresh", "Refresh", "ID", "Bearer"] {
+        check(&format!(r#","typ":"{typ}""#), Err(TokenError::WrongKind));
+    }
 }
 
 #[test]
