@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::token::TokenError;
+use super::token::TokenRefusal;
 use super::{Identity, UnixTime};
 
 /// A text that must not reach a log, an error or a metric.
@@ -65,7 +65,7 @@ pub enum Refusal {
     /// There is no token.
     NoToken,
     /// The token is not good.
-    Token(TokenError),
+    Token(TokenRefusal),
     /// The token's user is not among the accounts.
     UnknownUser,
     /// The user's account is disabled.
@@ -94,12 +94,12 @@ pub enum Advice {
 }
 
 impl Refusal {
-    /// The reason in words, for the log and for a client that can be told.
+    /// The reason in words, for a client that can be told.
     #[must_use]
     pub fn reason(&self) -> &str {
         match self {
             Self::NoToken => "no token",
-            Self::Token(error) => error.reason(),
+            Self::Token(refusal) => refusal.error().reason(),
             Self::UnknownUser => "unknown user",
             Self::DisabledUser => "user disabled",
             Self::Denied => "token denied",
@@ -110,11 +110,26 @@ impl Refusal {
         }
     }
 
+    /// The reason in full, with the settings that it depends on: for those who run the server, and no client.
+    #[must_use]
+    pub fn explanation(&self) -> Cow<'_, str> {
+        let settings = match self {
+            Self::Token(refusal) => return Cow::Owned(refusal.to_string()),
+            Self::NoToken => "auth.token_param; auth.anonymous lets such clients in",
+            Self::UnknownUser | Self::DisabledUser | Self::Unavailable => "accounts.source",
+            Self::Denied => "hailer deny list",
+            Self::Overloaded => "limits.connects_waiting_max, accounts.queue_max",
+            Self::TimedOut => "limits.connect_timeout",
+            Self::Application(reason) => return Cow::Borrowed(reason),
+        };
+        Cow::Owned(format!("{} ({settings})", self.reason()))
+    }
+
     /// What the client is to do.
     #[must_use]
     pub fn advice(&self) -> Advice {
         match self {
-            Self::Token(error) if error.is_of_time() => Advice::Renew,
+            Self::Token(refusal) if refusal.error().is_of_time() => Advice::Renew,
             Self::Denied => Advice::Renew,
             Self::Unavailable | Self::Overloaded | Self::TimedOut => Advice::Retry,
             Self::NoToken

@@ -137,7 +137,7 @@ pub struct Readiness {
 pub struct TokenCheck {
     /// It would.
     pub valid: bool,
-    /// Why not.
+    /// Why not: what is wrong, the claim or header, and the setting that it was compared with.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
     /// Whose it is.

@@ -224,8 +224,12 @@ impl Endpoint {
     ) {
         self.count_refusal(refusal);
         let transport = wanted.transport();
-        // The texts of an application are escaped, so that they stay on their line.
-        self.log_refusal(id, transport, &refusal.reason().escape_debug().to_string(), now);
+        let reason = match refusal {
+            // The texts of an application are escaped, so that they stay on their line.
+            Refusal::Application(reason) => reason.escape_debug().to_string(),
+            _ => refusal.explanation().into_owned(),
+        };
+        self.log_refusal(id, transport, &reason, now);
         let retry = refusal.advice() == Advice::Retry;
         let polite = self.config.admission.as_ref().is_some_and(|admission| admission.polite_refusal);
         match wanted {

@@ -409,7 +409,7 @@ impl Endpoint {
     }
 
     fn refuse_renewal(&mut self, id: ConnectionId, renewal: &Renewal, refusal: &Refusal, now: Instant) {
-        debug!(slot = id.slot, reason = refusal.reason(), "a fresh token is refused");
+        debug!(slot = id.slot, reason = &*refusal.explanation(), "a fresh token is refused");
         self.stats.renewals_refused += 1;
         if matches!(refusal, Refusal::Denied | Refusal::UnknownUser | Refusal::DisabledUser) {
             // It is not the token that is wrong, but the user that may be here no longer.

@@ -407,7 +407,7 @@ impl Inspection for Inspector {
                 expires_at: identity.expires(),
                 ..check(true)
             },
-            Err(refusal) => TokenCheck { reason: Some(refusal.reason().to_owned()), ..check(false) },
+            Err(refusal) => TokenCheck { reason: Some(refusal.explanation().into_owned()), ..check(false) },
         }
     }
 

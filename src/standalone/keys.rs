@@ -22,14 +22,16 @@ pub fn verifier(auth: &Auth, limits: &Limits) -> Result<Option<Verifier>, Settin
     let mut keys = Vec::new();
     if let Some(secret) = &auth.secret {
         let bytes = secret_bytes("auth.secret", secret, auth.secret_encoding)?;
-        keys.push(key("auth.secret", Key::hmac(auth.algorithm.into(), &bytes, None))?);
+        let name = if auth.secret_file.is_some() { "auth.secret_file" } else { "auth.secret" };
+        let own = key("auth.secret", Key::hmac(auth.algorithm.into(), &bytes, None))?;
+        keys.push(own.configured_by("auth.algorithm", &format!("{name}, auth.secret_encoding")));
     }
     if let Some(jwks) = &auth.jwks {
         let set = key("auth.jwks_file", keys_of_jwks(jwks.expose().as_bytes()))?;
         for skipped in &set.skipped {
             warn!(key = skipped.at, reason = skipped.reason, "a key of auth.jwks_file is not used");
         }
-        keys.extend(set.keys);
+        keys.extend(set.keys.into_iter().map(|key| key.configured_by("auth.jwks_file", "auth.jwks_file")));
     }
     for (at, entry) in (1..).zip(&auth.keys) {
         let name = format!("auth.keys {at}");
@@ -39,7 +41,13 @@ pub fn verifier(auth: &Auth, limits: &Limits) -> Result<Option<Verifier>, Settin
         } else {
             Key::pem(entry.algorithm, entry.text.expose().as_bytes(), id)
         };
-        keys.push(key(&name, read)?);
+        let table = format!("auth.keys[{}]", at - 1);
+        let material = match (entry.algorithm.is_symmetric(), entry.file.is_some()) {
+            (true, true) => format!("{table}.file, {table}.secret_encoding"),
+            (true, false) => format!("{table}.secret, {table}.secret_encoding"),
+            (false, _) => format!("{table}.file"),
+        };
+        keys.push(key(&name, read)?.configured_by(&format!("{table}.algorithm"), &material));
     }
     for warning in keys.iter().filter_map(Key::warning) {
         warn!("{warning}");

@@ -213,7 +213,8 @@ describe("looking around", () => {
     const checked = await api.post("/api/v1/token/check", { token: good });
     assert.deepEqual([checked.valid, checked.user], [true, sub]);
     const { body } = await api.ask("get", "/api/v1/token/check", { headers: { "x-hailer-token": old } });
-    assert.deepEqual([body.valid, body.reason], [false, "token expired"]);
+    assert.equal(body.valid, false);
+    assert.match(body.reason, /^token expired: claim exp was 6\d s ago \(auth\.allowed_drift is 10 s\)$/);
   });
 
   it("the server tells how it is", async () => {

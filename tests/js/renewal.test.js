@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, describe, it } from "node:test";
 import { CLIENTS, Inbox, LONG_POLLS, Server, connect, dial, join, outcomes, push, webSocket } from "./harness.js";
-import { guarded, mint } from "./tokens.js";
+import { guarded, isRefusal, mint } from "./tokens.js";
 
 const LOBBY = "room:lobby";
 
@@ -160,7 +160,7 @@ for (const way of [webSocket, ...LONG_POLLS]) for (const client of CLIENTS) {
         const { socket, opens, closes } = dial(t, server, client, way, options);
         assert.equal(await closes.take("the refusal"), way.longPoll ? 1008 : 1006);
         socket.disconnect();
-        await server.log.take("the log", (line) => line.includes(` unauthorized: ${reason} `));
+        await server.log.take("the log", (line) => isRefusal(line, reason));
         assert.deepEqual(opens.items, []);
       }
     });

@@ -20,6 +20,10 @@ export function keepSecret(token) {
   return token;
 }
 
+/** Whether a line of the log says that a client was refused for this reason, whatever it says besides. */
+export const isRefusal = (line, reason) =>
+  [": ", " ("].some((behind) => line.includes(` unauthorized: ${reason}${behind}`));
+
 /** Exactly the claims that Guardian writes, for `ttl` seconds from here on. */
 export function guardianClaims(sub, { ttl = 3600, ...claims } = {}) {
   const now = Math.floor(Date.now() / 1000);

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, before, describe, it } from "node:test";
 import { CLIENTS, Server, WAYS, connect, dial, join, outcomes, push } from "./harness.js";
-import { guarded, keepSecret, mint } from "./tokens.js";
+import { guarded, isRefusal, keepSecret, mint } from "./tokens.js";
 
 const LOBBY = "room:lobby";
 const UNAUTHORIZED = ["error", { reason: "unauthorized" }];
@@ -87,8 +87,8 @@ for (const way of WAYS) describe(way.name, () => {
         const { socket, opens, closes } = dial(t, server, client, way, { params });
         assert.equal(await closes.take(`the refusal of ${what}`), way.longPoll ? 1008 : 1006);
         socket.disconnect();
-        const line = `${way.longPoll ? "long-poll" : "WebSocket"} unauthorized: ${reason} `;
-        await server.log.take(`the log of ${what}`, (text) => text.includes(line));
+        const name = `${way.longPoll ? "long-poll" : "WebSocket"} `;
+        await server.log.take(`the log of ${what}`, (line) => line.includes(name) && isRefusal(line, reason));
         assert.deepEqual(opens.items, []);
       }
     });

@@ -85,6 +85,14 @@ pub struct Key {
     /// The length of an HMAC's secret, zero for the others.
     secret_bytes: usize,
     tag: KeyTag,
+    settings: Option<Settings>,
+}
+
+/// Where a key is configured.
+#[derive(Clone)]
+struct Settings {
+    algorithm: Box<str>,
+    material: Box<str>,
 }
 
 /// Tells keys apart without their material: a live socket is of the key that its token was verified with.
@@ -155,7 +163,26 @@ impl Key {
         debug_assert_eq!(algorithm.family(), material.family(), "each key is used as what it is");
         check_id(id)?;
         let tag = KeyTag::of(algorithm, &material.key);
-        Ok(Self { id: id.map(Into::into), algorithm, material, secret_bytes, tag })
+        Ok(Self { id: id.map(Into::into), algorithm, material, secret_bytes, tag, settings: None })
+    }
+
+    /// Says which settings have its algorithm and its material, for those who are told why a token is refused.
+    #[must_use]
+    pub fn configured_by(self, algorithm: &str, material: &str) -> Self {
+        Self { settings: Some(Settings { algorithm: algorithm.into(), material: material.into() }), ..self }
+    }
+
+    /// Its algorithm, and where that is set.
+    pub(super) fn told_algorithm(&self) -> String {
+        let setting = self.settings.as_ref().map(|settings| format!(" ({})", settings.algorithm));
+        format!("{}{}", self.algorithm, setting.unwrap_or_default())
+    }
+
+    /// What it is made of, and where that is set.
+    pub(super) fn told_material(&self) -> String {
+        let setting = self.settings.as_ref().map(|settings| format!(" ({})", settings.material));
+        let what = if self.algorithm.is_symmetric() { "the secret" } else { "the key" };
+        format!("{what}{}", setting.unwrap_or_default())
     }
 
     /// What tokens name it by.

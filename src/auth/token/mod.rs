@@ -16,7 +16,9 @@
 //! let verifier = Verifier::new(vec![key], ClaimRules::default())?;
 //! assert_eq!(verifier.verify(&token, 1_999_999_999)?.subject, "ada");
 //! // The clocks of two machines differ (`ClaimRules::allowed_drift`).
-//! assert_eq!(verifier.verify(&token, 2_000_000_010), Err(TokenError::Expired));
+//! let refusal = verifier.verify(&token, 2_000_000_010).unwrap_err();
+//! assert_eq!(refusal.error(), TokenError::Expired);
+//! assert_eq!(refusal.to_string(), "token expired: claim exp was 10 s ago (auth.allowed_drift is 10 s)");
 //! # Ok(())
 //! # }
 //! ```
@@ -29,6 +31,7 @@ mod keys;
 mod mint;
 mod numeric_date;
 mod pem;
+mod refusal;
 mod secret;
 mod strict_json;
 mod verifier;
@@ -43,11 +46,12 @@ pub use key_error::KeyError;
 pub use keys::{KEY_ID_BYTES_MAX, Key, KeyTag};
 pub use mint::{GuardianClaims, MintError, SigningKey, mint};
 pub(crate) use numeric_date::seconds as numeric_date;
+pub use refusal::TokenRefusal;
 pub use verifier::{HEADER_BYTES_MAX, KEYS_WITHOUT_ID_MAX, Verifier};
 
 use std::fmt;
 
-/// Why a token is refused. Nothing of the token is in it.
+/// Why a token is refused, in a word: as much as a client is told. [`TokenRefusal`] says more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TokenError {
     /// It is longer than `token_bytes_max`, or its header than [`HEADER_BYTES_MAX`].
@@ -85,7 +89,7 @@ pub enum TokenError {
 }
 
 impl TokenError {
-    /// The reason in words.
+    /// The reason in words. Nothing of the token is in it.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {

@@ -8,15 +8,24 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use super::refusal::shown;
+
 /// How deeply the objects and arrays of a token may be nested. Those of Guardian, Auth0 or Keycloak need four.
 const DEPTH_MAX: u8 = 16;
 
 /// Whether `text` is such an object, numbers in the range of a double included.
 pub(super) fn is_plain_object(text: &str) -> bool {
+    check_plain_object(text).is_ok()
+}
+
+/// The same; the error says what is wrong, and has no more of the text than a member's name.
+pub(super) fn check_plain_object(text: &str) -> Result<(), serde_json::Error> {
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(serde_json::Error::custom("no object"));
+    }
     let mut json = serde_json::Deserializer::from_str(text);
-    text.trim_ascii_start().starts_with('{')
-        && Plain { depth: 0 }.deserialize(&mut json).is_ok()
-        && json.end().is_ok()
+    Plain { depth: 0 }.deserialize(&mut json)?;
+    json.end()
 }
 
 #[derive(Clone, Copy)]
@@ -83,9 +92,10 @@ impl<'de> Visitor<'de> for Plain {
         let inner = self.inner()?;
         let mut names = BTreeSet::new();
         while let Some(name) = members.next_key::<String>()? {
-            if !names.insert(name) {
-                return Err(A::Error::custom("a member twice"));
+            if names.contains(&name) {
+                return Err(A::Error::custom(format_args!("the member {} twice", shown(&name))));
             }
+            names.insert(name);
             members.next_value_seed(inner)?;
         }
         Ok(())

@@ -5,6 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 
+mod refusals;
+
 const NOW: u64 = 1_800_000_000;
 const SECRET: &[u8] = b"kX0vWq4tQ7mZr2LsYpB9nGcE1uHfJd6aRiTo3NxKwCy8Pz5MkX1vWq5tQ8mZr3Ls";
 const OTHER_SECRET: &[u8] = b"Zr2LsYpB9nGcE1uHfJd6aRiTo3NxKwCy8Pz5MkX1vWq5tQ8mZr3LskX0vWq4tQ7m";
@@ -17,6 +19,17 @@ macro_rules! pem {
 
 /// The eight claims that Guardian gives a token for the resource "42".
 const GUARDIAN: &str = r#"{"aud":"my_app","exp":1802419200,"iat":1800000000,"iss":"my_app","jti":"6c4ff8b3-2ce1-4b04-a5a5-7bb0f1ee06f2","nbf":1799999999,"sub":"42","typ":"access"}"#;
+
+/// The verdict of a verifier, if it is bad in a word.
+trait Verdict {
+    fn verdict(&self, token: &str, now: u64) -> Result<Claims, TokenError>;
+}
+
+impl Verdict for Verifier {
+    fn verdict(&self, token: &str, now: u64) -> Result<Claims, TokenError> {
+        self.verify(token, now).map_err(|refusal| refusal.error())
+    }
+}
 
 const HS512: &str = r#"{"alg":"HS512","typ":"JWT"}"#;
 
@@ -67,7 +80,7 @@ fn good() -> String {
 
 #[test]
 fn guardians_tokens_are_understood() {
-    let claims = guardian().verify(&good(), NOW).unwrap();
+    let claims = guardian().verdict(&good(), NOW).unwrap();
     assert_eq!(claims.subject, "42");
     assert_eq!((claims.issued, claims.expires), (Some(NOW), Some(NOW + 28 * 86_400)));
     assert_eq!(claims.id.as_deref(), Some("6c4ff8b3-2ce1-4b04-a5a5-7bb0f1ee06f2"));
@@ -81,7 +94,7 @@ fn tokens_signed_by_other_programs_are_understood() {
     for algorithm in Algorithm::ALL {
         let (name, token) = signed.next().unwrap().split_once(' ').unwrap();
         assert_eq!(name, algorithm.name());
-        let claims = verifier(vec![key(algorithm, None)]).verify(token, NOW).map(|claims| claims.json);
+        let claims = verifier(vec![key(algorithm, None)]).verdict(token, NOW).map(|claims| claims.json);
         assert_eq!(claims.as_deref(), Ok(GUARDIAN), "{algorithm}");
     }
 }
@@ -91,7 +104,7 @@ fn every_algorithm_verifies_what_it_has_signed_and_nothing_of_another() {
     for algorithm in Algorithm::ALL {
         let token = mint(&signing(algorithm), GUARDIAN).unwrap();
         for other in Algorithm::ALL {
-            let verdict = verifier(vec![key(other, None)]).verify(&token, NOW).map(|claims| claims.subject);
+            let verdict = verifier(vec![key(other, None)]).verdict(&token, NOW).map(|claims| claims.subject);
             let expected =
                 if other == algorithm { Ok("42".to_owned()) } else { Err(TokenError::WrongAlgorithm) };
             assert_eq!(verdict, expected, "{algorithm} checked with a key of {other}");
@@ -100,7 +113,7 @@ fn every_algorithm_verifies_what_it_has_signed_and_nothing_of_another() {
         for other in Algorithm::ALL.into_iter().filter(|other| *other != algorithm) {
             let header = format!(r#"{{"alg":"{algorithm}"}}"#);
             let token = signing(other).token(&header, GUARDIAN).unwrap();
-            let verdict = verifier(vec![key(algorithm, None)]).verify(&token, NOW);
+            let verdict = verifier(vec![key(algorithm, None)]).verdict(&token, NOW);
             assert_eq!(verdict, Err(TokenError::BadSignature), "{other} said to be {algorithm}");
         }
     }
@@ -110,9 +123,9 @@ fn every_algorithm_verifies_what_it_has_signed_and_nothing_of_another() {
 fn a_foreign_key_of_the_same_kind_does_not_verify() {
     let token = mint(&signing(Algorithm::RS256), GUARDIAN).unwrap();
     let other = Key::pem(Algorithm::RS256, pem!("rsa_other.pub"), None).unwrap();
-    assert_eq!(verifier(vec![other]).verify(&token, NOW), Err(TokenError::BadSignature));
+    assert_eq!(verifier(vec![other]).verdict(&token, NOW), Err(TokenError::BadSignature));
     let other = Key::hmac(Algorithm::HS512, OTHER_SECRET, None).unwrap();
-    assert_eq!(verifier(vec![other]).verify(&good(), NOW), Err(TokenError::BadSignature));
+    assert_eq!(verifier(vec![other]).verdict(&good(), NOW), Err(TokenError::BadSignature));
 }
 
 #[test]
@@ -121,9 +134,9 @@ fn no_prefix_and_no_change_of_a_byte_passes() {
         (mint(&signing(algorithm), GUARDIAN).unwrap(), verifier(vec![key(algorithm, None)]))
     });
     for (token, verifier) in verifiers {
-        assert!(verifier.verify(&token, NOW).is_ok());
+        assert!(verifier.verdict(&token, NOW).is_ok());
         for end in 0..token.len() {
-            assert!(verifier.verify(&token[..end], NOW).is_err(), "{end} bytes of {token}");
+            assert!(verifier.verdict(&token[..end], NOW).is_err(), "{end} bytes of {token}");
         }
         for at in 0..token.len() {
             let old = token.as_bytes()[at];
@@ -132,7 +145,7 @@ fn no_prefix_and_no_change_of_a_byte_passes() {
                     let mut changed = token.clone().into_bytes();
                     changed[at] = new;
                     let changed = String::from_utf8(changed).unwrap();
-                    assert!(verifier.verify(&changed, NOW).is_err(), "{at} of {changed}");
+                    assert!(verifier.verdict(&changed, NOW).is_err(), "{at} of {changed}");
                 }
             }
         }
@@ -143,7 +156,7 @@ fn no_prefix_and_no_change_of_a_byte_passes() {
 fn only_the_compact_form_in_strict_base64url_is_a_token() {
     #[track_caller]
     fn check(token: &str, expected: TokenError) {
-        assert_eq!(guardian().verify(token, NOW), Err(expected), "{token}");
+        assert_eq!(guardian().verdict(token, NOW), Err(expected), "{token}");
     }
     let token = good();
     let [header, claims, signature]: [&str; 3] = token.split('.').collect::<Vec<_>>().try_into().unwrap();
@@ -182,7 +195,7 @@ fn padded_or_standard_base64_is_refused_even_when_it_is_signed() {
             &jsonwebtoken::EncodingKey::from_secret(SECRET),
             jsonwebtoken::Algorithm::HS512,
         );
-        guardian().verify(&format!("{message}.{}", signature.unwrap()), NOW).map(|claims| claims.subject)
+        guardian().verdict(&format!("{message}.{}", signature.unwrap()), NOW).map(|claims| claims.subject)
     };
     let url = |text: &str| URL_SAFE_NO_PAD.encode(text);
     assert_eq!(sign(url(HS512), url(claims)), Ok("~~~???>>>".to_owned()));
@@ -204,7 +217,7 @@ fn padded_or_standard_base64_is_refused_even_when_it_is_signed() {
 fn the_header_only_chooses_among_the_keys() {
     #[track_caller]
     fn check(header: &str, expected: Result<(), TokenError>) {
-        assert_eq!(guardian().verify(&signed(header, GUARDIAN), NOW).map(|_| ()), expected, "{header}");
+        assert_eq!(guardian().verdict(&signed(header, GUARDIAN), NOW).map(|_| ()), expected, "{header}");
     }
     check(r#"{"alg":"HS512"}"#, Ok(()));
     check(r#"{"typ":"at+jwt","alg":"HS512","cty":null,"x":[{}]}"#, Ok(()));
@@ -248,7 +261,7 @@ fn a_token_is_not_signed_with_what_it_brings_along() {
     let own = SigningKey::hmac(Algorithm::HS512, OTHER_SECRET, None).unwrap();
     let jwk = json!({"alg": "HS512", "jwk": {"kty": "oct", "k": URL_SAFE_NO_PAD.encode(OTHER_SECRET)}});
     let token = own.token(&jwk.to_string(), GUARDIAN).unwrap();
-    assert_eq!(guardian().verify(&token, NOW), Err(TokenError::BadSignature));
+    assert_eq!(guardian().verdict(&token, NOW), Err(TokenError::BadSignature));
 }
 
 #[test]
@@ -264,31 +277,31 @@ fn a_public_key_is_no_secret() {
     );
     let token = format!("{message}.{}", signature.unwrap());
     let both = verifier(vec![key(Algorithm::RS256, None), key(Algorithm::HS256, None)]);
-    assert_eq!(both.verify(&token, NOW), Err(TokenError::BadSignature));
+    assert_eq!(both.verdict(&token, NOW), Err(TokenError::BadSignature));
     let one = verifier(vec![key(Algorithm::RS256, None)]);
-    assert_eq!(one.verify(&token, NOW), Err(TokenError::WrongAlgorithm));
+    assert_eq!(one.verdict(&token, NOW), Err(TokenError::WrongAlgorithm));
 }
 
 #[test]
 fn what_is_too_long_is_refused_before_it_is_decoded() {
     let long = |bytes: usize| "é".repeat(bytes / 2);
-    assert_eq!(guardian().verify(&long(8192), NOW), Err(TokenError::Malformed));
-    assert_eq!(guardian().verify(&long(8194), NOW), Err(TokenError::TooLong));
-    assert_eq!(guardian().verify(&long(100_000), NOW), Err(TokenError::TooLong));
+    assert_eq!(guardian().verdict(&long(8192), NOW), Err(TokenError::Malformed));
+    assert_eq!(guardian().verdict(&long(8194), NOW), Err(TokenError::TooLong));
+    assert_eq!(guardian().verdict(&long(100_000), NOW), Err(TokenError::TooLong));
     let members: Vec<String> = (0..10_000).map(|number| format!(r#""{number}":0"#)).collect();
     let header = format!(r#"{{"alg":"HS512",{}}}"#, members.join(","));
-    assert_eq!(guardian().verify(&signed(&header, GUARDIAN), NOW), Err(TokenError::TooLong));
+    assert_eq!(guardian().verdict(&signed(&header, GUARDIAN), NOW), Err(TokenError::TooLong));
     let header = |bytes: usize| format!(r#"{{"alg":"HS512","x":"{}"}}"#, "x".repeat(bytes * 3 / 4 - 22));
-    assert!(guardian().verify(&signed(&header(HEADER_BYTES_MAX), GUARDIAN), NOW).is_ok());
+    assert!(guardian().verdict(&signed(&header(HEADER_BYTES_MAX), GUARDIAN), NOW).is_ok());
     assert_eq!(
-        guardian().verify(&signed(&header(HEADER_BYTES_MAX + 4), GUARDIAN), NOW),
+        guardian().verdict(&signed(&header(HEADER_BYTES_MAX + 4), GUARDIAN), NOW),
         Err(TokenError::TooLong)
     );
     let short = ClaimRules { token_bytes_max: good().len(), ..ClaimRules::default() };
     let key = key(Algorithm::HS512, None);
-    assert!(Verifier::new(vec![key.clone()], short.clone()).unwrap().verify(&good(), NOW).is_ok());
+    assert!(Verifier::new(vec![key.clone()], short.clone()).unwrap().verdict(&good(), NOW).is_ok());
     let short = ClaimRules { token_bytes_max: short.token_bytes_max - 1, ..short };
-    assert_eq!(Verifier::new(vec![key], short).unwrap().verify(&good(), NOW), Err(TokenError::TooLong));
+    assert_eq!(Verifier::new(vec![key], short).unwrap().verdict(&good(), NOW), Err(TokenError::TooLong));
 }
 
 // Several keys.
@@ -301,7 +314,7 @@ fn a_key_id_chooses_one_key_and_no_other() {
     let hmac = |secret: &[u8], id: Option<&str>| Key::hmac(Algorithm::HS512, secret, id).unwrap();
     #[track_caller]
     fn check(keys: Vec<Key>, token: &str, expected: Result<(), TokenError>) {
-        assert_eq!(verifier(keys).verify(token, NOW).map(|_| ()), expected);
+        assert_eq!(verifier(keys).verdict(token, NOW).map(|_| ()), expected);
     }
     let two = || vec![hmac(SECRET, Some("old")), hmac(OTHER_SECRET, Some("new"))];
     check(two(), &sign(SECRET, Some("old")), Ok(()));
@@ -348,7 +361,7 @@ fn a_verifier_needs_keys_that_can_be_told_apart() {
 #[track_caller]
 fn check_claims(rules: &ClaimRules, claims: &str, now: u64, expected: Result<&str, TokenError>) {
     let verifier = Verifier::new(vec![key(Algorithm::HS512, None)], rules.clone()).unwrap();
-    let verdict = verifier.verify(&signed(HS512, claims), now).map(|claims| claims.subject);
+    let verdict = verifier.verdict(&signed(HS512, claims), now).map(|claims| claims.subject);
     assert_eq!(verdict, expected.map(str::to_owned), "{claims}");
 }
 
@@ -385,7 +398,7 @@ fn tokens_of_passport_whose_times_have_fractions_are_good() {
         ClaimRules { typ: None, allowed_drift: 0, ..ClaimRules::default() },
     );
     let token = signed(HS512, claims);
-    let verdict = verifier.unwrap().verify(&token, NOW).unwrap();
+    let verdict = verifier.unwrap().verdict(&token, NOW).unwrap();
     assert_eq!((verdict.issued, verdict.expires), (Some(NOW - 1), Some(NOW + 600)));
     assert_eq!(verdict.json, claims);
 }
@@ -472,11 +485,11 @@ fn a_token_is_accepted_until_its_expiry_and_the_drift() {
         Verifier::new(vec![key(Algorithm::HS512, None)], rules).unwrap()
     };
     for (drift, allowed) in [(0, 0), (10, 10), (1_000, ALLOWED_DRIFT_MAX)] {
-        let claims = verifier(drift).verify(&good(), NOW).unwrap();
+        let claims = verifier(drift).verdict(&good(), NOW).unwrap();
         let until = claims.accepted_until.unwrap();
         assert_eq!(until, claims.expires.unwrap() + allowed);
-        assert!(verifier(drift).verify(&good(), until - 1).is_ok());
-        assert_eq!(verifier(drift).verify(&good(), until), Err(TokenError::Expired));
+        assert!(verifier(drift).verdict(&good(), until - 1).is_ok());
+        assert_eq!(verifier(drift).verdict(&good(), until), Err(TokenError::Expired));
     }
 }
 
@@ -639,15 +652,15 @@ fn claims_are_one_plain_object() {
         key.algorithm().jwt(),
     );
     let token = format!("{message}.{}", signature.unwrap());
-    assert_eq!(guardian().verify(&token, NOW), Err(TokenError::BadClaims));
+    assert_eq!(guardian().verdict(&token, NOW), Err(TokenError::BadClaims));
 }
 
 #[test]
 fn a_false_signature_is_found_before_the_claims_are_read() {
     let token = signed(HS512, "no claims at all");
     let foreign = verifier(vec![Key::hmac(Algorithm::HS512, OTHER_SECRET, None).unwrap()]);
-    assert_eq!(foreign.verify(&token, NOW), Err(TokenError::BadSignature));
-    assert_eq!(guardian().verify(&token, NOW), Err(TokenError::BadClaims));
+    assert_eq!(foreign.verdict(&token, NOW), Err(TokenError::BadSignature));
+    assert_eq!(guardian().verdict(&token, NOW), Err(TokenError::BadClaims));
 }
 
 #[test]
@@ -696,7 +709,7 @@ fn a_minted_header_names_the_key() {
 proptest! {
     #[test]
     fn no_text_panics(text in ".*") {
-        let _ = guardian().verify(&text, NOW);
+        let _ = guardian().verdict(&text, NOW);
         let _ = text.parse::<Algorithm>();
         let _ = keys_of_jwks(text.as_bytes());
         for algorithm in Algorithm::ALL {
@@ -707,7 +720,7 @@ proptest! {
 
     #[test]
     fn no_signed_header_or_claims_panic(header in ".*", claims in ".*") {
-        let _ = guardian().verify(&signed(&header, GUARDIAN), NOW);
-        let _ = guardian().verify(&signed(HS512, &claims), NOW);
+        let _ = guardian().verdict(&signed(&header, GUARDIAN), NOW);
+        let _ = guardian().verdict(&signed(HS512, &claims), NOW);
     }
 }

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::claims::given;
-use super::{ClaimRules, Claims, Key, KeyError, TokenError, strict_json};
+use super::refusal::{joined, shown};
+use super::{ClaimRules, Claims, Key, KeyError, TokenError, TokenRefusal, strict_json};
 use crate::auth::UnixTime;
 
 /// How long a token's header may be before it is decoded. It is read before the signature is known to be good; one
@@ -85,59 +86,87 @@ impl Verifier {
     /// Checks a token and gives what it says.
     ///
     /// # Errors
-    /// The token is not good at this time; the error says why, and nothing of the token.
-    pub fn verify(&self, token: &str, now: UnixTime) -> Result<Claims, TokenError> {
-        if token.len() > self.rules.token_bytes_max {
-            return Err(TokenError::TooLong);
+    /// The token is not good at this time; the error says why.
+    pub fn verify(&self, token: &str, now: UnixTime) -> Result<Claims, TokenRefusal> {
+        let bytes_max = self.rules.token_bytes_max;
+        if token.len() > bytes_max {
+            let cause =
+                format!("it has {} bytes, more than {bytes_max} (limits.token_bytes_max)", token.len());
+            return Err(TokenError::TooLong.because(cause));
         }
-        let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let (header, claims) = message.split_once('.').ok_or(TokenError::Malformed)?;
+        let (message, signature) = token.rsplit_once('.').ok_or_else(|| parts(token))?;
+        let (header, claims) = message.split_once('.').ok_or_else(|| parts(token))?;
         if header.len() > HEADER_BYTES_MAX {
-            return Err(TokenError::TooLong);
+            let cause = format!("its header has {} bytes, more than {HEADER_BYTES_MAX}", header.len());
+            return Err(TokenError::TooLong.because(cause));
         }
-        let header = decode(header)?;
+        let header = decode(header, "header")?;
         let header = read_header(&header)?;
         // The dots of an encrypted token (RFC 7516) are no letters of base64url, so it fails here.
-        let (claims, signature) = (decode(claims)?, decode(signature)?);
-        let mut keys =
-            self.candidates(header.kid.as_deref())?.iter().filter(|key| key.algorithm().name() == header.alg);
-        let first = keys.next().ok_or(TokenError::WrongAlgorithm)?;
-        if signature.is_empty() {
-            return Err(TokenError::BadSignature);
+        if claims.contains('.') {
+            return Err(parts(token));
         }
-        let signer =
-            std::iter::once(first).chain(keys).find(|key| key.verifies(message.as_bytes(), &signature));
-        let signer = signer.ok_or(TokenError::BadSignature)?;
-        let claims = String::from_utf8(claims).map_err(|_| TokenError::BadClaims)?;
-        self.rules.check(claims, signer.tag(), now)
+        let (claims, signature) = (decode(claims, "claims")?, decode(signature, "signature")?);
+        let named = self.candidates(header.kid.as_deref())?;
+        let keys: Vec<&Key> = named.iter().filter(|key| key.algorithm().name() == header.alg).collect();
+        if keys.is_empty() {
+            let expected: Vec<String> = named.iter().map(Key::told_algorithm).collect();
+            let cause = format!("header alg is {}, expected {}", shown(&header.alg), joined(&expected, "or"));
+            return Err(TokenError::WrongAlgorithm.because(cause));
+        }
+        if signature.is_empty() {
+            return Err(TokenError::BadSignature.because("it is missing"));
+        }
+        let signer = keys.iter().find(|key| key.verifies(message.as_bytes(), &signature));
+        let signer = signer.ok_or_else(|| {
+            let tried: Vec<String> = keys.iter().map(|key| key.told_material()).collect();
+            TokenError::BadSignature.because(format!("it is not that of {}", joined(&tried, "or")))
+        })?;
+        let no_text = |_| TokenError::BadClaims.because("no UTF-8");
+        self.rules.check(String::from_utf8(claims).map_err(no_text)?, signer.tag(), now)
     }
 
-    fn candidates(&self, id: Option<&str>) -> Result<&[Key], TokenError> {
+    fn candidates(&self, id: Option<&str>) -> Result<&[Key], TokenRefusal> {
+        let settings = "(auth.keys, auth.jwks_file)";
         match id {
-            Some(id) => {
-                let at = *self.by_id.get(id).ok_or(TokenError::UnknownKey)?;
-                self.keys.get(at..=at).ok_or(TokenError::UnknownKey)
-            }
+            Some(id) => self.by_id.get(id).and_then(|at| self.keys.get(*at..=*at)).ok_or_else(|| {
+                TokenError::UnknownKey
+                    .because(format!("header kid is {}, which no key has {settings}", shown(id)))
+            }),
             None if self.without_id > 0 => Ok(&self.keys[..self.without_id]),
             None if self.keys.len() == 1 => Ok(&self.keys),
-            None => Err(TokenError::UnknownKey),
+            None => {
+                let cause = format!("header kid is missing, and every key has one {settings}");
+                Err(TokenError::UnknownKey.because(cause))
+            }
         }
     }
+}
+
+/// It has not the three parts of a signed token.
+fn parts(token: &str) -> TokenRefusal {
+    let count = token.split('.').count();
+    // RFC 7516, section 3.1.
+    let encrypted = if count == 5 { ", as encrypted tokens have, which are not read" } else { "" };
+    let plural = if count == 1 { "" } else { "s" };
+    let cause = format!("it has {count} part{plural}{encrypted}, expected 3 with dots between");
+    TokenError::Malformed.because(cause)
 }
 
 /// RFC 7515, section 2: without padding, white space or bits left over, so that a text has one form only.
-fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
+fn decode(part: &str, name: &str) -> Result<Vec<u8>, TokenRefusal> {
+    let wrong = |_| TokenError::Malformed.because(format!("its {name} is not base64url without padding"));
+    URL_SAFE_NO_PAD.decode(part).map_err(wrong)
 }
 
-fn read_header(bytes: &[u8]) -> Result<Header<'_>, TokenError> {
-    let json = std::str::from_utf8(bytes).map_err(|_| TokenError::BadHeader)?;
-    if !strict_json::is_plain_object(json) {
-        return Err(TokenError::BadHeader);
-    }
-    let header: Header<'_> = serde_json::from_str(json).map_err(|_| TokenError::BadHeader)?;
+fn read_header(bytes: &[u8]) -> Result<Header<'_>, TokenRefusal> {
+    let json = std::str::from_utf8(bytes).map_err(|_| TokenError::BadHeader.because("no UTF-8"))?;
+    strict_json::check_plain_object(json)
+        .map_err(|error| TokenError::BadHeader.because(error.to_string()))?;
+    let wrong = |_| TokenError::BadHeader.because("alg must be a string, and kid if it is there");
+    let header: Header<'_> = serde_json::from_str(json).map_err(wrong)?;
     if header.crit.is_some() {
-        return Err(TokenError::Critical);
+        return Err(TokenError::Critical.because("header crit is there, and no extension is supported"));
     }
     Ok(header)
 }

@@ -58,7 +58,7 @@ impl Connect for Doorman {
             }
         }
         if expires.is_some_and(|expires| expires <= now) {
-            return answer.send(Err(Refusal::Token(TokenError::Expired)));
+            return answer.send(Err(Refusal::Token(TokenError::Expired.into())));
         }
         let identity = Identity::new(IdentityParts {
             user,

@@ -265,8 +265,8 @@ fn a_token_is_checked_as_it_is_when_somebody_connects() {
         socket_id: None,
         expires_at: None,
     };
-    assert_eq!(check(&running, "bad"), refused("unknown user"));
-    assert_eq!(check(&running, "panic"), refused("accounts unavailable"));
+    assert_eq!(check(&running, "bad"), refused("unknown user (accounts.source)"));
+    assert_eq!(check(&running, "panic"), refused("accounts unavailable (accounts.source)"));
     let open = check(&Running::start(Sources::default()), "ada");
     assert!(open.valid && open.user.is_none() && open.reason.is_some(), "{open:?}");
 }

@@ -24,5 +24,6 @@ mod secrets;
 mod service;
 mod slow_readers;
 mod staff;
+mod tokens;
 mod topics_once;
 pub(crate) mod users;
