@@ -16,8 +16,9 @@ pub struct ServiceRequest {
     pub path: String,
     /// What follows the first `?`, as it was sent.
     pub query: String,
-    /// All header fields, with names in lower case.
-    pub headers: Vec<(String, String)>,
+    /// All header fields, with names in lower case. Values are bytes: proxies and other applications of the same domain
+    /// put there what they like.
+    pub headers: Vec<(String, Vec<u8>)>,
     /// The body.
     pub body: Vec<u8>,
     /// Where the connection comes from.
@@ -29,12 +30,19 @@ pub struct ServiceRequest {
 
 impl ServiceRequest {
     /// The value of a field that may stand once; `None` also if it stands twice, since none of them can be told to be
-    /// the right one. `name` is in lower case.
+    /// the right one, and if it is not UTF-8. Where a missing field grants more than a bad one, ask
+    /// [`has_header`](Self::has_header) as well. `name` is in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(found, _)| found == name);
         let (_, value) = values.next()?;
-        values.next().is_none().then_some(value)
+        values.next().is_none().then(|| std::str::from_utf8(value).ok()).flatten()
+    }
+
+    /// Returns true if there is such a field, whatever it says. `name` is in lower case.
+    #[must_use]
+    pub fn has_header(&self, name: &str) -> bool {
+        self.headers.iter().any(|(found, _)| found == name)
     }
 
     /// The host that the request is for, without its port, if `Host` holds one.

@@ -50,7 +50,7 @@ fn request(data: &[u8]) -> Option<ServiceRequest> {
             "j" => ("content-type", "application/json"),
             line => line.split_once(": ")?,
         };
-        headers.push((name.to_ascii_lowercase(), value.to_owned()));
+        headers.push((name.to_ascii_lowercase(), value.as_bytes().to_vec()));
     }
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
     Some(ServiceRequest {

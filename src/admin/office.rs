@@ -168,14 +168,14 @@ impl Office {
     }
 
     /// The value of our cookie. Two of the name are none: somebody else has set one of them.
-    fn cookie<'r>(&self, headers: &'r [(String, String)]) -> Option<&'r str> {
-        let fields = headers.iter().filter(|(name, _)| name == "cookie").map(|(_, value)| value.as_str());
+    fn cookie<'r>(&self, headers: &'r [(String, Vec<u8>)]) -> Option<&'r str> {
+        let fields = headers.iter().filter(|(name, _)| name == "cookie").map(|(_, value)| value.as_slice());
         cookie(fields, cookie_name(self.config.tls))
     }
 
     /// The same in what a socket that connects has sent.
     pub(super) fn cookie_of_socket<'r>(&self, header: &'r str) -> Option<&'r str> {
-        cookie(std::iter::once(header), cookie_name(self.config.tls))
+        cookie(std::iter::once(header.as_bytes()), cookie_name(self.config.tls))
     }
 
     /// `Set-Cookie` with the session's id, or without to remove it.
@@ -280,13 +280,14 @@ const fn cookie_name(tls: bool) -> &'static str {
     if tls { "__Host-hailer" } else { "hailer" }
 }
 
-fn cookie<'r>(fields: impl Iterator<Item = &'r str>, name: &str) -> Option<&'r str> {
+/// The value of the cookie `name`. Others of the same domain are nobody's business here, whatever their bytes.
+fn cookie<'r>(fields: impl Iterator<Item = &'r [u8]>, name: &str) -> Option<&'r str> {
     let mut found = fields
-        .flat_map(|field| field.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .filter(|(known, _)| *known == name);
-    let (_, value) = found.next()?;
-    (found.next().is_none() && value.len() <= COOKIE_BYTES_MAX).then_some(value)
+        .flat_map(|field| field.split(|byte| *byte == b';'))
+        .filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+    let value = found.next()?;
+    let is_ours = found.next().is_none() && value.len() <= COOKIE_BYTES_MAX;
+    is_ours.then(|| std::str::from_utf8(value).ok()).flatten()
 }
 
 /// A form's fields.
@@ -319,12 +320,11 @@ fn check_post(request: &ServiceRequest, tls: bool) -> Result<(), Trouble> {
 /// Whether a request was made by a page of this origin, as the browser says: all of them send `Origin` with a POST, and
 /// those that also send `Sec-Fetch-Site` have to agree with it.
 fn is_same_origin(request: &ServiceRequest, tls: bool) -> bool {
-    let says = |name| request.headers.iter().any(|(found, _)| found == name);
     let site = request.header("sec-fetch-site");
-    if says("sec-fetch-site") && site != Some("same-origin") {
+    if request.has_header("sec-fetch-site") && site != Some("same-origin") {
         return false;
     }
-    if !says("origin") {
+    if !request.has_header("origin") {
         return site == Some("same-origin");
     }
     let scheme = if tls { "https://" } else { "http://" };

@@ -109,12 +109,12 @@ fn unauthorized(message: impl Into<Cow<'static, str>>) -> ApiError {
 
 /// The key that a request carries; `apikey` is where Supabase's clients put theirs.
 fn presented(request: &ServiceRequest, with_apikey: bool) -> Result<Secret, ApiError> {
-    let mut found: Option<&str> = None;
+    let mut found: Option<&[u8]> = None;
     for (name, value) in &request.headers {
         let key = match name.as_str() {
             "authorization" => bearer(value),
-            "x-api-key" => value.as_str(),
-            "apikey" if with_apikey => value.as_str(),
+            "x-api-key" => value.as_slice(),
+            "apikey" if with_apikey => value.as_slice(),
             _ => continue,
         };
         match found {
@@ -126,16 +126,16 @@ fn presented(request: &ServiceRequest, with_apikey: bool) -> Result<Secret, ApiE
             _ => found = Some(key),
         }
     }
-    found.map(Secret::new).ok_or_else(|| {
+    // A key that is not UTF-8 is one that nobody has.
+    found.map(|key| Secret::new(String::from_utf8_lossy(key))).ok_or_else(|| {
         unauthorized("Send an API key in the header Authorization: Bearer <key>, or in X-API-Key.")
     })
 }
 
 /// The key in an `Authorization` field, whose scheme is compared without regard to case (RFC 9110, section 11.1).
 /// Other schemes are between a client and a proxy.
-fn bearer(value: &str) -> &str {
-    match value.split_once(' ') {
-        Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => key.trim_matches(' '),
-        _ => "",
-    }
+fn bearer(value: &[u8]) -> &[u8] {
+    let at = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
+    let (scheme, key) = value.split_at(at);
+    if scheme.eq_ignore_ascii_case(b"bearer") { key.trim_ascii() } else { b"" }
 }

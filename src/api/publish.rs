@@ -232,16 +232,17 @@ fn idempotency_key(
         None => None,
     };
     for (_, value) in request.headers.iter().filter(|(name, _)| name == "idempotency-key") {
-        if value.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        let text = std::str::from_utf8(value).ok();
+        let Some(value) = text.filter(|value| value.bytes().all(|byte| byte.is_ascii_graphic())) else {
             let message = "An idempotency key in the header is of visible ASCII without spaces.";
             return Err(ApiError::invalid(IDEMPOTENCY_KEY, message));
-        }
+        };
         match &found {
             Some(other) if other != value => {
                 let message = "The request has two different idempotency keys: send one.";
                 return Err(ApiError::invalid(IDEMPOTENCY_KEY, message));
             }
-            _ => found = Some(value.clone()),
+            _ => found = Some(value.to_owned()),
         }
     }
     if let Some(key) = &found {

@@ -49,7 +49,8 @@ pub struct ConnectRequest {
     /// The other parameters of the query, decoded, in their order; `vsn` is left out. They may hold secrets of
     /// the application's own.
     pub params: Vec<(String, Secret)>,
-    /// The `Cookie` header as it was sent, for sites of one origin that know their users by a session.
+    /// The `Cookie` header, for sites of one origin that know their users by a session. What other applications of the
+    /// domain have put there that is not UTF-8 is replaced by U+FFFD.
     pub cookie: Option<Secret>,
     /// How it connects.
     pub transport: Transport,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info};
 
 use super::Endpoint;
-use super::http::Next;
+use super::http::{Next, text};
 use crate::auth::Identity;
 use crate::auth::connect::{Advice, Connect, ConnectRequest, Refusal, Secret, Transport, Verdict};
 use crate::channel::TopicPattern;
@@ -332,14 +332,14 @@ fn connect_request(request: &Request<'_>, token_param: &str, wanted: &Wanted) ->
             // One that can't be decoded is a token all the same, and a wrong one.
             bearer.map(|bearer| upgrade::bearer_token(bearer).unwrap_or_default())
         }
-        Transport::LongPoll => only(request, AUTH_TOKEN_HEADER).map(str::to_owned),
+        Transport::LongPoll => only(request, AUTH_TOKEN_HEADER).map(|token| text(token).to_owned()),
     };
     let authorization = || only(request, "authorization").and_then(bearer).map(str::to_owned);
     let token = auth_token.or_else(authorization).or_else(|| from_query.map(std::borrow::Cow::into_owned));
     ConnectRequest {
         token: token.map(Secret::new),
         params,
-        cookie: only(request, "cookie").map(Secret::new),
+        cookie: cookie(request),
         transport: wanted.transport(),
         peer: None,
         renewal: false,
@@ -347,15 +347,24 @@ fn connect_request(request: &Request<'_>, token_param: &str, wanted: &Wanted) ->
 }
 
 /// The value of a field that may stand once: of several, none can be told to be the right one.
-fn only<'a>(request: &Request<'a>, name: &str) -> Option<&'a str> {
+fn only<'a>(request: &Request<'a>, name: &str) -> Option<&'a [u8]> {
     let mut values = request.headers.all(name);
     let value = values.next()?;
-    Some(if values.next().is_some() { "" } else { value })
+    Some(if values.next().is_some() { b"" } else { value })
+}
+
+/// All cookies; several fields are one list (RFC 9113, section 8.2.3). Other applications of the same domain set cookies
+/// in the encoding they like: what is not UTF-8 in them is replaced by U+FFFD, so that it costs the cookies beside it
+/// nothing.
+fn cookie(request: &Request<'_>) -> Option<Secret> {
+    let fields: Vec<_> = request.headers.all("cookie").map(String::from_utf8_lossy).collect();
+    (!fields.is_empty()).then(|| Secret::new(fields.join("; ")))
 }
 
 /// The token of `Authorization: Bearer …` (RFC 6750 section 2.1); the scheme's case is free (RFC 9110 section
 /// 11.1).
-fn bearer(value: &str) -> Option<&str> {
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
+fn bearer(value: &[u8]) -> Option<&str> {
+    let at = value.iter().position(|byte| *byte == b' ')?;
+    let (scheme, token) = value.split_at(at);
+    scheme.eq_ignore_ascii_case(b"bearer").then(|| text(token.trim_ascii_start()))
 }

@@ -60,6 +60,11 @@ impl Next {
     }
 }
 
+/// A field's value as text. What is no text is there all the same, and is what an empty value is: no origin, no token.
+pub(super) fn text(value: &[u8]) -> &str {
+    std::str::from_utf8(value).unwrap_or_default()
+}
+
 /// How far the body of a POST has come, and how many bytes it has used.
 enum BodyRead {
     Done(usize),
@@ -363,12 +368,14 @@ impl Endpoint {
 
     /// Whether the page that a request comes from may connect (Phoenix: `check_origin`).
     fn is_from_here(&mut self, id: ConnectionId, request: &Request<'_>, mount: Mount, now: Instant) -> bool {
-        let goes_to = RequestOrigin { host: request.headers.get("host"), secure: None };
+        let goes_to = RequestOrigin { host: request.headers.get("host").map(text), secure: None };
         let origins = Arc::clone(&self.config.origins);
-        let Err(error) = origins.check(request.headers.all("origin"), &goes_to) else { return true };
+        let Err(error) = origins.check(request.headers.all("origin").map(text), &goes_to) else {
+            return true;
+        };
         self.stats.origins_refused += 1;
         let transport = if mount == Mount::LongPoll { Transport::LongPoll } else { Transport::WebSocket };
-        let origin = request.headers.get("origin").unwrap_or_default();
+        let origin = request.headers.get("origin").map(text).unwrap_or_default();
         let reason = match origins.policy.suggestion(origin) {
             Some(line) => format!("{error}; to let it in: {line}"),
             None => error.to_string(),

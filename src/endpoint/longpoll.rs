@@ -14,7 +14,7 @@ use tracing::debug;
 use super::Endpoint;
 use super::ending::Rest;
 use super::flush::{Gone, Sink};
-use super::http::Next;
+use super::http::{Next, text};
 use crate::auth::Identity;
 use crate::connection::{Connection, ConnectionId, Entry, Session, State, Wanted};
 use crate::fault::Fault;
@@ -150,7 +150,8 @@ impl Endpoint {
             .header("access-control-allow-origin", "*")
             .header("access-control-allow-methods", "get, post, options")
             .header("access-control-max-age", "3600");
-        if let Some(headers) = request.headers.get("access-control-request-headers") {
+        let asked = request.headers.get("access-control-request-headers").map(text);
+        if let Some(headers) = asked.filter(|headers| !headers.is_empty()) {
             response = response.header("access-control-allow-headers", headers);
         }
         self.respond(id, &response, keep_alive, false);
@@ -160,7 +161,7 @@ impl Endpoint {
     /// names none.
     fn find_session(&self, request: &Request<'_>) -> Found {
         let from_query = || query::last(request.query, "token").ok().flatten();
-        let token = request.headers.get(TOKEN_HEADER).map(Into::into).or_else(from_query);
+        let token = request.headers.get(TOKEN_HEADER).map(|token| text(token).into()).or_else(from_query);
         let Some(name) = token.and_then(|token| self.token_key.verify(&token)) else { return Found::Nowhere };
         if name.shard != self.shard {
             return if name.shard < self.shards { Found::Elsewhere(name.shard) } else { Found::Nowhere };

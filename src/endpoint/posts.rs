@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Endpoint;
-use super::http::Next;
+use super::http::{Next, text};
 use crate::connection::{BodyOf, ConnectionId, State};
 use crate::fault::Fault;
 use crate::http::{self, Request};
@@ -20,7 +20,7 @@ impl Endpoint {
         now: Instant,
     ) -> Next {
         self.stats.posts += 1;
-        let batch = Batch::of(request.headers.get("content-type"));
+        let batch = Batch::of(request.headers.get("content-type").map(text));
         // This request's body is read, so it does not end the connection.
         let keep_alive = request.keep_alive && !self.draining;
         self.begin_body(id, request, BodyOf::Poll { session, batch }, keep_alive, now)

@@ -67,9 +67,9 @@ head_errors! {
     /// A field has no colon, no name, or a name with a byte that is not allowed (often a space before the colon).
     FieldName: BadRequest,
         "Write every header as Name: value, without a space before the colon.";
-    /// A field's value holds a control byte, or is not UTF-8.
+    /// A field's value holds a control byte.
     FieldValue: BadRequest,
-        "Send header values without control bytes and in UTF-8.";
+        "Send header values without control bytes.";
     /// A field is continued on a further line (RFC 9112, section 5.2).
     FoldedField: BadRequest,
         "Write every header on one line: a line must not begin with white space.";

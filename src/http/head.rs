@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use memchr::memchr;
 
-use super::syntax::list;
+use super::syntax::{list, text};
 use super::{HeadError, Headers};
 use crate::limits::Limits;
 
@@ -112,7 +112,8 @@ impl std::fmt::Debug for Request<'_> {
 /// Reads one whole head: exactly the bytes that [`HeadScanner`](super::HeadScanner) has found.
 ///
 /// Stricter than RFC 9112 where it leaves a choice: no bare line feeds, no folded fields, no repeated
-/// Content-Length or Host be they equal, no transfer coding but `chunked`, field values in UTF-8.
+/// Content-Length or Host be they equal, no transfer coding but `chunked`. Of a value that decides nothing here, only
+/// control bytes are refused.
 ///
 /// # Errors
 /// The request is refused; see [`HeadError`].
@@ -178,9 +179,8 @@ fn read<'a>(
     let mut headers = Headers::new();
     let mut known = Known::default();
     for field in tokens.headers.iter() {
-        let value = std::str::from_utf8(field.value).map_err(|_| HeadError::FieldValue)?;
-        known.take(field.name, value)?;
-        headers.push(field.name, value);
+        known.take(field.name, field.value)?;
+        headers.push(field.name, field.value);
     }
     let host = known.host(version, parts.authority)?;
     let body = known.framing(version)?;
@@ -270,33 +270,34 @@ fn split_target(method: Method, target: &str) -> Result<Target<'_>, HeadError> {
 struct Known<'a> {
     host: Option<&'a str>,
     length: Option<u64>,
-    coding: Option<&'a str>,
+    coding: Option<&'a [u8]>,
     close: bool,
     keep_alive: bool,
     expect_continue: bool,
 }
 
 impl<'a> Known<'a> {
-    fn take(&mut self, name: &str, value: &'a str) -> Result<(), HeadError> {
+    fn take(&mut self, name: &str, value: &'a [u8]) -> Result<(), HeadError> {
         // The length is looked at first, so that most fields cost one comparison.
         match name.len() {
             4 if name.eq_ignore_ascii_case("host") => {
-                set_once(&mut self.host, value, HeadError::HostRepeated)?;
-                if !is_host(value) {
+                let host = text(value).filter(|host| is_host(host));
+                set_once(&mut self.host, host.unwrap_or_default(), HeadError::HostRepeated)?;
+                if host.is_none() {
                     return Err(HeadError::HostInvalid);
                 }
             }
             6 if name.eq_ignore_ascii_case("expect") => {
-                self.expect_continue |= value.eq_ignore_ascii_case("100-continue");
+                self.expect_continue |= value.eq_ignore_ascii_case(b"100-continue");
             }
             10 if name.eq_ignore_ascii_case("connection") => {
                 for option in list(value) {
-                    self.close |= option.eq_ignore_ascii_case("close");
-                    self.keep_alive |= option.eq_ignore_ascii_case("keep-alive");
+                    self.close |= option.eq_ignore_ascii_case(b"close");
+                    self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
             14 if name.eq_ignore_ascii_case("content-length") => {
-                let length = decimal(value).ok_or(HeadError::LengthInvalid)?;
+                let length = text(value).and_then(decimal).ok_or(HeadError::LengthInvalid)?;
                 set_once(&mut self.length, length, HeadError::LengthRepeated)?;
             }
             17 if name.eq_ignore_ascii_case("transfer-encoding") => {
@@ -323,7 +324,7 @@ impl<'a> Known<'a> {
             (None, Some(length)) => Ok(Framing::Length(length)),
             (Some(_), Some(_)) => Err(HeadError::LengthAndCoding),
             (Some(_), None) if version == Version::Http10 => Err(HeadError::CodingOnHttp10),
-            (Some(coding), None) if coding.eq_ignore_ascii_case("chunked") => Ok(Framing::Chunked),
+            (Some(coding), None) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
             (Some(_), None) => Err(HeadError::CodingUnsupported),
         }
     }

@@ -56,7 +56,8 @@ impl<'a> Response<'a> {
     /// The name is ours, hence static; it is none of those that are written anyway (`connection`,
     /// `content-length`, `transfer-encoding`, `upgrade`).
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
-        let name_is_ours = is_token(name) && !OWN_FIELDS.iter().any(|own| own.eq_ignore_ascii_case(name));
+        let name_is_ours =
+            is_token(name.as_bytes()) && !OWN_FIELDS.iter().any(|own| own.eq_ignore_ascii_case(name));
         debug_assert!(name_is_ours, "{name} can't be added to a response");
         if name_is_ours && is_plain(value) {
             for part in [name, ": ", value, "\r\n"] {

@@ -12,7 +12,7 @@ use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use tungstenite::handshake::derive_accept_key;
 
-use super::syntax::{is_plain, is_token, is_token_byte};
+use super::syntax::{is_plain, is_token, is_token_byte, text};
 use super::{Framing, Headers, Method, Request, Response, Status, Version};
 
 /// What precedes the token in the entry of `Sec-WebSocket-Protocol` that phoenix.js makes of its `authToken`.
@@ -90,7 +90,7 @@ pub enum UpgradeError {
     KeyInvalid,
     /// `Sec-WebSocket-Version` is not `13`.
     WebSocketVersion,
-    /// An offered subprotocol is not a token, or there are several bearer tokens.
+    /// There are several bearer tokens, or one that can be none.
     Protocols,
     /// The request has a body, whose bytes would be taken for frames.
     Body,
@@ -127,8 +127,7 @@ impl UpgradeError {
                 format!("'sec-websocket-version' header must equal '13', got {got}").into()
             }
             Self::Protocols => {
-                "'sec-websocket-protocol' header must be a list of tokens with at most one bearer token"
-                    .into()
+                "'sec-websocket-protocol' header must have at most one bearer token, in base64".into()
             }
             Self::Body => "a websocket upgrade must not have a body".into(),
         }
@@ -171,10 +170,11 @@ pub fn check<'a>(request: &Request<'a>) -> Result<Handshake<'a>, UpgradeError> {
     }
     let mut keys = headers.all("sec-websocket-key");
     let key = keys.next().ok_or(UpgradeError::KeyMissing)?;
-    if !is_key(key) || keys.next().is_some() {
+    let key = text(key).filter(|key| is_key(key)).ok_or(UpgradeError::KeyInvalid)?;
+    if keys.next().is_some() {
         return Err(UpgradeError::KeyInvalid);
     }
-    if !headers.all("sec-websocket-version").eq(["13"]) {
+    if !headers.all("sec-websocket-version").eq([b"13"]) {
         return Err(UpgradeError::WebSocketVersion);
     }
     if request.body != Framing::None {
@@ -183,27 +183,28 @@ pub fn check<'a>(request: &Request<'a>) -> Result<Handshake<'a>, UpgradeError> {
     Ok(Handshake { key, protocols: protocols(headers)? })
 }
 
-/// Reads what `Sec-WebSocket-Protocol` offers; several fields are one list.
+/// Reads what `Sec-WebSocket-Protocol` offers; several fields are one list. An entry that can't be a subprotocol, not
+/// being a token, can't be one of the server's either, so it is passed over like any other that is not known.
 ///
 /// On its own for those who look at the token before they look at the handshake, as Phoenix does.
 ///
 /// # Errors
-/// An entry is not a token (a bearer token may hold all of the base64 alphabet), or there are several bearer
-/// tokens, of which no one could say which counts.
+/// There are several bearer tokens, of which no one could say which counts, or one that holds more than the base64
+/// alphabet.
 pub fn protocols<'a>(headers: &Headers<'a>) -> Result<Protocols<'a>, UpgradeError> {
     let mut protocols = Protocols::default();
     for entry in headers.elements("sec-websocket-protocol") {
         protocols.offered = true;
-        if let Some(token) = entry.strip_prefix(BEARER_PREFIX) {
+        if let Some(token) = entry.strip_prefix(BEARER_PREFIX.as_bytes()) {
             // `btoa` makes `/` as well, which is no token byte; some clients leave the padding.
-            let is_good = token.bytes().all(|byte| is_token_byte(byte) || matches!(byte, b'/' | b'='));
-            if !is_good || protocols.bearer.replace(token).is_some() {
+            let is_good = |byte: &u8| is_token_byte(*byte) || matches!(byte, b'/' | b'=');
+            let token = text(token).filter(|token| token.as_bytes().iter().all(is_good));
+            let token = token.ok_or(UpgradeError::Protocols)?;
+            if protocols.bearer.replace(token).is_some() {
                 return Err(UpgradeError::Protocols);
             }
-        } else if is_token(entry) {
-            protocols.phoenix |= entry == PHOENIX;
         } else {
-            return Err(UpgradeError::Protocols);
+            protocols.phoenix |= entry == PHOENIX.as_bytes();
         }
     }
     Ok(protocols)
@@ -229,7 +230,7 @@ pub fn write_101(out: &mut Vec<u8>, accept: &str, protocol: Option<&str>) {
     out.extend_from_slice(b"upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: ");
     debug_assert!(is_plain(accept));
     out.extend_from_slice(accept.as_bytes());
-    if let Some(protocol) = protocol.filter(|protocol| is_token(protocol)) {
+    if let Some(protocol) = protocol.filter(|protocol| is_token(protocol.as_bytes())) {
         out.extend_from_slice(b"\r\nsec-websocket-protocol: ");
         out.extend_from_slice(protocol.as_bytes());
     }
@@ -248,13 +249,14 @@ fn is_key(key: &str) -> bool {
 
 /// The values of all fields `name` as Elixir would inspect a list of strings.
 fn quote(headers: &Headers<'_>, name: &str) -> String {
-    let is_harmless = |value: &str| is_plain(value) && !value.contains(['"', '\\', '<', '>', '&', '#']);
+    let harmless =
+        |value| text(value).filter(|text| is_plain(text) && !text.contains(['"', '\\', '<', '>', '&', '#']));
     let bytes: usize = headers.all(name).map(|value| value.len() + 4).sum();
-    if bytes > QUOTE_BYTES_MAX || !headers.all(name).all(is_harmless) {
+    if bytes > QUOTE_BYTES_MAX || !headers.all(name).all(|value| harmless(value).is_some()) {
         return "[...]".to_owned();
     }
     let mut quoted = "[".to_owned();
-    for (at, value) in headers.all(name).enumerate() {
+    for (at, value) in headers.all(name).filter_map(harmless).enumerate() {
         quoted.push_str(if at == 0 { "\"" } else { ", \"" });
         quoted.push_str(value);
         quoted.push('"');

@@ -265,3 +265,35 @@ fn secrets_are_not_shown() {
     let shown = format!("{:?}", Config::new(keys()));
     assert!(shown.contains("limited") && !shown.contains("hash"), "{shown}");
 }
+
+#[test]
+fn a_header_that_is_not_utf_8_is_judged_where_it_is_read() {
+    let bench = Bench::new();
+    let call = |path: &str, name: &str, value: &[u8]| {
+        let body = r#"{"topic":"room:a","event":"e","payload":1}"#;
+        let headers = [("x-api-key", KEY), ("content-type", "application/json")];
+        let mut request = request(Method::Post, path, &headers, body);
+        request.headers.retain(|(known, _)| known != name);
+        request.headers.push((name.to_owned(), value.to_vec()));
+        bench.call(&request)
+    };
+    let publish = "/api/v1/publish";
+    for (name, value) in [
+        ("x-city", &b"Montr\xe9al"[..]),
+        ("cookie", b"a=b; town=Z\xfcrich"),
+        ("authorization", b"Basic \xe9"),
+        ("user-agent", b"\xff"),
+    ] {
+        assert_eq!(call(publish, name, value).status, Status::Ok, "{name}");
+    }
+    for (name, value, status) in [
+        ("x-api-key", &b"hlr_\xe9"[..], Status::Unauthorized),
+        ("content-type", b"application/json\xe9", Status::UnsupportedMediaType),
+        // Were it none, the message would go out again.
+        ("idempotency-key", b"\xe9", Status::BadRequest),
+    ] {
+        assert_eq!(call(publish, name, value).status, status, "{name}");
+    }
+    let status = call(publish, "authorization", b"Bearer \xe9").status;
+    assert_eq!(status, Status::BadRequest, "two different keys");
+}

@@ -47,7 +47,10 @@ fn request(method: Method, target: &str, headers: &[(&str, &str)], body: &str) -
         method,
         path: path.to_owned(),
         query: query.to_owned(),
-        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        headers: headers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
+            .collect(),
         body: body.as_bytes().to_vec(),
         peer: IpAddr::from([10, 0, 0, 1]),
         local: None,

@@ -52,7 +52,7 @@ fn a_browsers_upgrade_is_read() {
     assert_eq!(request.version, Version::Http11);
     assert_eq!(request.host, Some("example.com:4000"));
     assert_eq!(request.headers.len(), 6);
-    assert_eq!(request.headers.get("origin"), Some("https://example.com"));
+    assert_eq!(request.headers.get("origin"), Some(&b"https://example.com"[..]));
     assert!(request.keep_alive && !request.expect_continue);
     assert_eq!(request.body, Framing::None);
 }
@@ -229,7 +229,7 @@ fn the_body_is_framed_in_one_way_only() {
 fn fields_are_strict() {
     check(
         &with(&["X:", "y: \t a\tb \t", "Z:\u{e9}"]),
-        |r| (r.headers.get("x"), r.headers.get("Y")),
+        |r| (r.headers.get("x").and_then(text), r.headers.get("Y").and_then(text)),
         (Some(""), Some("a\tb")),
     );
     for (field, error) in [
@@ -255,8 +255,49 @@ fn fields_are_strict() {
     ] {
         refuse(with(&[field]), error);
     }
-    refuse(b"GET / HTTP/1.1\r\nHost: a\r\nX: \xe9\r\n\r\n", HeadError::FieldValue);
     refuse("GET / HTTP/1.1\r\n Host: a\r\n\r\n", HeadError::FoldedField);
+}
+
+/// RFC 9110, section 5.5: 0x80 to 0xFF is opaque data.
+#[test]
+fn bytes_that_are_not_utf_8_pass_in_values_that_decide_nothing() {
+    let latin_1: Vec<u8> = (0x80..=0xff).collect();
+    let values = [&b"Montr\xe9al"[..], b"a=b; town=Z\xfcrich", b"C\xc3", b"\xed\xa0\x80", b"\xff", &latin_1];
+    for name in ["X-City", "Cookie", "Accept-Language", "Origin", "Sec-WebSocket-Extensions", "User-Agent"] {
+        for value in values {
+            let field = [name.as_bytes(), b": ", value].concat();
+            let head = [b"GET / HTTP/1.1\r\nHost: a\r\n", &field[..], b"\r\nX: y\r\n\r\n"].concat();
+            let request =
+                parse_head(&head, &Limits::default()).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(request.headers.get(name), Some(value));
+            assert_eq!(request.headers.get("x"), Some(&b"y"[..]));
+            // Beside such a byte a control byte is what it is anywhere.
+            for control in (0..0x20).chain([0x7f]).filter(|byte| *byte != b'\t') {
+                let field = [&field[..], &[control], b"\xe9"].concat();
+                let head = [b"GET / HTTP/1.1\r\nHost: a\r\n", &field[..], b"\r\n\r\n"].concat();
+                assert!(parse_head(&head, &Limits::default()).is_err(), "{name}: {control:#x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_that_are_not_utf_8_are_judged_in_the_fields_that_decide_how_a_request_is_read() {
+    for (field, error) in [
+        (&b"Content-Length: 1\xe9"[..], HeadError::LengthInvalid),
+        (b"Content-Length: \xb2", HeadError::LengthInvalid),
+        (b"Transfer-Encoding: chunked\xa0", HeadError::CodingUnsupported),
+        (b"Transfer-Encoding: \xe9", HeadError::CodingUnsupported),
+        (b"X\xe9: a", HeadError::FieldName),
+    ] {
+        refuse([b"POST / HTTP/1.1\r\nHost: a\r\n", field, b"\r\n\r\n"].concat(), error);
+    }
+    refuse(b"GET / HTTP/1.1\r\nHost: z\xfcrich\r\n\r\n", HeadError::HostInvalid);
+    refuse(b"GET / HTTP/1.1\r\nHost: \xe9\r\nHost: a\r\n\r\n", HeadError::HostInvalid);
+    let head =
+        b"POST / HTTP/1.1\r\nHost: a\r\nConnection: \xe9, close\r\nExpect: \xe9\r\nContent-Length: 1\r\n\r\n";
+    let request = parse_head(head, &Limits::default()).unwrap();
+    assert!(!request.keep_alive && !request.expect_continue);
 }
 
 #[test]

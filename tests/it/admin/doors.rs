@@ -280,6 +280,21 @@ fn a_one_time_link_runs_out() {
     assert_eq!(reply.status, Status::UnprocessableContent);
 }
 
+#[test]
+fn a_cookie_of_another_application_costs_no_session_whatever_its_bytes() {
+    let mut visitor = Visitor::inside(Config::default());
+    let neighbours: [&[u8]; 4] =
+        [b"town=Z\xfcrich", b"n=\x93\x8c\x8b\x9e", b"\xff", b"hailer\xe9=x; xhailer=y"];
+    for neighbour in neighbours {
+        visitor.neighbour = neighbour.to_vec();
+        visitor.page("/admin/messages");
+        let csrf = visitor.csrf();
+        assert_eq!(visitor.post_plain("/admin/compose/edit", &[("csrf", &csrf)]).status, Status::Ok);
+    }
+    visitor.neighbour = b"hailer=\xff".to_vec();
+    assert_eq!(visitor.get("/admin/messages").status, Status::SeeOther, "of two of our name none counts");
+}
+
 /// Spoils the fields of a good POST.
 fn without(name: &str) -> Vec<(String, String)> {
     browser_headers().into_iter().filter(|(known, _)| known != name).collect()

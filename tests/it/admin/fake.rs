@@ -255,6 +255,8 @@ pub(super) struct Visitor {
     pub(super) peer: IpAddr,
     /// Header fields of a POST, which a test spoils.
     pub(super) headers: Vec<(String, String)>,
+    /// The cookie of another application of the same domain.
+    pub(super) neighbour: Vec<u8>,
 }
 
 /// A POST as browsers send it.
@@ -296,6 +298,7 @@ impl Visitor {
             cookie: None,
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
             headers: browser_headers(),
+            neighbour: b"x=y".to_vec(),
         };
         visitor.add_staff("ada");
         visitor
@@ -343,9 +346,11 @@ impl Visitor {
         body: &str,
     ) -> ServiceReply {
         let (path, query) = address.split_once('?').unwrap_or((address, ""));
-        let mut headers = headers;
+        let mut headers: Vec<(String, Vec<u8>)> =
+            headers.into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
         if let Some(cookie) = &self.cookie {
-            headers.push(("cookie".to_owned(), format!("theme=dark; {cookie}; x=y")));
+            let cookies = [b"theme=dark; ", cookie.as_bytes(), b"; ", &self.neighbour].concat();
+            headers.push(("cookie".to_owned(), cookies));
         }
         let request = ServiceRequest {
             method,

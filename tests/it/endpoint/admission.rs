@@ -150,6 +150,56 @@ fn a_token_is_taken_from_the_auth_token_then_the_authorization_then_the_query() 
     check_source("token=fromquery", protocol, Some("fromheader"));
 }
 
+/// What is asked about a client with these bytes among its headers, over either transport.
+fn asked(query: &str, headers: &[u8]) -> Vec<(Option<String>, Option<String>)> {
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let ask = |(path, further): (&str, &str)| {
+        let doorman = Arc::new(Doorman::default());
+        let mut server = TestServer::with_config(&config(&doorman), 1);
+        let client = server.open();
+        let line = format!("GET /socket/{path}?vsn=2.0.0&{query} HTTP/1.1\r\nHost: a\r\n{further}");
+        server.send_bytes(client, &[line.as_bytes(), headers, b"\r\n"].concat());
+        let asked = doorman.asked.lock().unwrap();
+        let text = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
+        (text(&asked[0].token), text(&asked[0].cookie))
+    };
+    [("websocket", upgrade), ("longpoll", "")].into_iter().map(ask).collect()
+}
+
+/// A token that is no text is a wrong one. Were it none, the next source would count.
+#[test]
+fn a_token_that_is_not_utf_8_is_a_wrong_one_and_not_none() {
+    for (headers, expected) in [
+        (&b"Authorization: Bearer \xe9\r\n"[..], Some("")),
+        (b"Authorization: Bearer ada\xe9\r\n", Some("")),
+        (b"Authorization: Basic \xe9\r\n", Some("fromquery")),
+        (b"Authorization: \xe9\r\n", Some("fromquery")),
+        (b"X-Other: \xe9\r\n", Some("fromquery")),
+    ] {
+        for (token, _) in asked("token=fromquery", headers) {
+            assert_eq!(token.as_deref(), expected, "{headers:?}");
+        }
+    }
+    let header = b"X-Phoenix-AuthToken: \xe9\r\n";
+    assert_eq!(asked("token=fromquery", header)[1].0.as_deref(), Some(""), "long-poll has it");
+}
+
+#[test]
+fn a_cookie_that_is_not_utf_8_costs_the_cookies_beside_it_nothing() {
+    for (headers, expected) in [
+        (&b"Cookie: town=Z\xfcrich; session=abc\r\n"[..], "town=Z\u{fffd}rich; session=abc"),
+        (b"Cookie: session=abc; n=\x93\x8c\r\n", "session=abc; n=\u{fffd}\u{fffd}"),
+        // A proxy that speaks HTTP/2 to its clients may pass on a field for each.
+        (b"Cookie: town=\xff\r\nCookie: session=abc\r\n", "town=\u{fffd}; session=abc"),
+    ] {
+        for (_, cookie) in asked("", headers) {
+            assert_eq!(cookie.as_deref(), Some(expected));
+        }
+    }
+    assert!(asked("", b"").iter().all(|(_, cookie)| cookie.is_none()));
+}
+
 #[test]
 fn of_several_bearer_tokens_none_is_asked_about() {
     let doorman = Arc::new(Doorman::default());

@@ -97,6 +97,53 @@ fn other_paths_and_methods_are_refused() {
     assert!(answer.starts_with("HTTP/1.1 404 ") && answer.ends_with("\r\n\r\n"), "{answer}");
 }
 
+/// A proxy adds the user's name, a city or the subject of a certificate; another application has set a cookie.
+#[test]
+fn a_header_that_is_not_utf_8_keeps_no_client_out() {
+    let fields: [&[u8]; 8] = [
+        "X-Authentik-Name: Céline".as_bytes(),
+        b"X-City: Montr\xe9al",
+        b"Cookie: a=b; town=Z\xfcrich",
+        b"Cookie: n=\x93\x8c\x8b\x9e",
+        b"X-SSL-Client-S-DN: CN=Jos\xe9",
+        b"X-Authentik-Name: C\xc3",
+        b"Authorization: Basic \xe9",
+        b"Accept-Language: \xff",
+    ];
+    let long_poll = request("GET /socket/longpoll?vsn=2.0.0");
+    for field in fields {
+        for (head, expected) in [
+            (upgrade_request("/socket/websocket?vsn=2.0.0"), "HTTP/1.1 101 "),
+            (long_poll.clone(), "HTTP/1.1 200 "),
+            (request("OPTIONS /socket/longpoll"), "HTTP/1.1 200 "),
+            (request("GET /page"), "HTTP/1.1 200 "),
+            (request("GET /nothing"), "HTTP/1.1 404 "),
+        ] {
+            let whole = [head.strip_suffix("\r\n").unwrap().as_bytes(), field, b"\r\n\r\n"].concat();
+            for size in [whole.len(), 1] {
+                let mut server = TestServer::with_config(&with_page(&[]), 1);
+                let client = server.open();
+                whole.chunks(size).for_each(|piece| server.send_bytes(client, piece));
+                let answer = String::from_utf8(server.take_bytes(client)).unwrap();
+                assert!(answer.starts_with(expected), "{field:?}: {answer}");
+                assert!(head != long_poll || answer.contains(r#""status":410"#), "{field:?}: {answer}");
+            }
+        }
+    }
+}
+
+/// What is asked for by name is not echoed where it can't be a name.
+#[test]
+fn a_preflight_for_headers_that_are_no_text_names_none() {
+    let mut server = TestServer::with_config(&config(), 1);
+    let client = server.open();
+    let head =
+        b"OPTIONS /socket/longpoll HTTP/1.1\r\nHost: a\r\nAccess-Control-Request-Headers: x-\xe9\r\n\r\n";
+    server.send_bytes(client, head);
+    let answer = String::from_utf8(server.take_bytes(client)).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.contains("allow-headers"), "{answer}");
+}
+
 #[test]
 fn a_plain_socket_has_a_path_of_its_own() {
     let config = Config { plain: Some(("/echo".into(), Arc::new(Echo))), ..config() };

@@ -115,3 +115,21 @@ fn the_check_can_be_switched_off() {
         check(&OriginPolicy::Off, &format!("Origin: {origin}\r\n"), true);
     }
 }
+
+/// An origin that can't be read is not the same as none: programs have none, and need none.
+#[test]
+fn an_origin_that_is_not_utf_8_is_a_foreign_one() {
+    for (policy, allowed) in
+        [(OriginPolicy::Conn, false), (list(&["https://example.com"]), false), (OriginPolicy::Off, true)]
+    {
+        for origin in [&b"https://z\xfcrich.example"[..], b"\xff", b"http://example.com\xe9"] {
+            let mut server = server(policy.clone(), false, &Arc::new(Doorman::default()));
+            let client = server.open();
+            let line = b"GET /socket/websocket?token=ada&vsn=2.0.0 HTTP/1.1\r\nHost: example.com\r\nOrigin: ";
+            server.send_bytes(client, &[&line[..], origin, b"\r\n", UPGRADE.as_bytes(), b"\r\n"].concat());
+            let answer = String::from_utf8(server.take_bytes(client)).unwrap();
+            let expected = if allowed { "HTTP/1.1 101 " } else { "HTTP/1.1 403 " };
+            assert!(answer.starts_with(expected), "{origin:?} {policy:?}: {answer}");
+        }
+    }
+}
