@@ -1,5 +1,6 @@
 //! The request body: a number of bytes, or chunks (RFC 9112, sections 6 and 7).
 
+use super::syntax::{is_field_byte, is_token_byte};
 use super::{Framing, Status};
 
 /// Hex digits of a chunk's size. Eight say 4 GiB, far beyond any body this server takes.
@@ -7,12 +8,13 @@ const CHUNK_DIGITS_MAX: u8 = 8;
 
 /// Takes a request's body out of the bytes that follow its head.
 ///
-/// Chunks are read strictly: a size of one to eight hex digits, no extensions, exact line ends, no trailers.
-/// What lenient readers pass over there is where two of them come to disagree about the body's end.
+/// Chunks are read strictly: a size of one to eight hex digits and exact line ends. What lenient readers pass over there is
+/// where two of them come to disagree about the body's end. Extensions and trailer fields are passed over, as RFC 9112,
+/// sections 7.1.1 and 7.1.2 ask, if they are made of what may stand in a field; their bytes count as the body's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyDecoder {
     state: State,
-    /// Body bytes that may still come.
+    /// Bytes of the body, of extensions and of trailer fields that may still come.
     allowed: u64,
 }
 
@@ -21,21 +23,35 @@ pub struct BodyDecoder {
 /// | `Length` | its bytes | `Done` |
 /// | `Size` | hex digit | `Size` |
 /// | | CR after a digit | `SizeLf` |
+/// | | white space after a digit | `Space` |
+/// | `Size`, `Space` | `;` | `Extension` |
+/// | `Space` | white space | `Space` |
+/// | `Extension` | what a field may hold | `Extension` |
+/// | | CR | `SizeLf` |
 /// | `SizeLf` | LF | `Data`, or `End` when the size is zero |
 /// | `Data` | its bytes | `DataCr` |
 /// | `DataCr`, `DataLf` | CR, LF | `Size` |
 /// | `End`, `EndLf` | CR, LF | `Done` |
+/// | `End`, `TrailerName` | a name's bytes | `TrailerName` |
+/// | `TrailerName` | `:` | `TrailerValue` |
+/// | `TrailerValue` | what a field may hold | `TrailerValue` |
+/// | `TrailerValue`, `TrailerLf` | CR, LF | `End` |
 /// | any | anything else | `Failed` |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Length { left: u64 },
     Size { size: u64, digits: u8 },
+    Space { size: u64 },
+    Extension { size: u64 },
     SizeLf { size: u64 },
     Data { left: u64 },
     DataCr,
     DataLf,
     End,
     EndLf,
+    TrailerName,
+    TrailerValue,
+    TrailerLf,
     Done,
     Failed(BodyError),
 }
@@ -58,7 +74,7 @@ pub enum BodyError {
     ChunkSize,
     /// A chunk's data is not followed by CR LF.
     ChunkEnd,
-    /// Trailer fields follow the last chunk.
+    /// What follows the last chunk is neither the end nor trailer fields.
     Trailers,
 }
 
@@ -80,10 +96,12 @@ impl BodyError {
                 "The request body is larger than this server accepts here: send less at a time."
             }
             Self::ChunkSize => {
-                "Write a chunk's size as one to eight hex digits and CR LF, without extensions."
+                "Write a chunk's size as one to eight hex digits, extensions behind a semicolon, and CR LF."
             }
             Self::ChunkEnd => "End every chunk with CR LF after exactly as many bytes as its size says.",
-            Self::Trailers => "Send no trailer fields: end the last chunk with one empty line.",
+            Self::Trailers => {
+                "End the last chunk with one empty line, after trailer fields if there are any."
+            }
         }
     }
 }
@@ -160,7 +178,16 @@ impl BodyDecoder {
     /// The state after one byte around the chunks' data.
     fn step(&mut self, byte: u8) -> Result<State, BodyError> {
         match (self.state, byte) {
-            (State::Size { digits: 1.., size }, b'\r') => Ok(State::SizeLf { size }),
+            (State::Size { digits: 1.., size } | State::Extension { size }, b'\r') => {
+                Ok(State::SizeLf { size })
+            }
+            (State::Size { digits: 1.., size } | State::Space { size }, b' ' | b'\t') => {
+                self.skip(State::Space { size })
+            }
+            (State::Size { digits: 1.., size } | State::Space { size }, b';') => {
+                self.skip(State::Extension { size })
+            }
+            (State::Extension { size }, _) if is_field_byte(byte) => self.skip(State::Extension { size }),
             (State::Size { size, digits }, _) if digits < CHUNK_DIGITS_MAX => {
                 let digit = char::from(byte).to_digit(16).ok_or(BodyError::ChunkSize)?;
                 Ok(State::Size { size: size * 16 + u64::from(digit), digits: digits + 1 })
@@ -175,10 +202,23 @@ impl BodyDecoder {
             (State::DataLf, b'\n') => Ok(State::Size { size: 0, digits: 0 }),
             (State::End, b'\r') => Ok(State::EndLf),
             (State::EndLf, b'\n') => Ok(State::Done),
+            (State::End | State::TrailerName, _) if is_token_byte(byte) => self.skip(State::TrailerName),
+            (State::TrailerName, b':') => self.skip(State::TrailerValue),
+            (State::TrailerValue, b'\r') => Ok(State::TrailerLf),
+            (State::TrailerValue, _) if is_field_byte(byte) => self.skip(State::TrailerValue),
+            (State::TrailerLf, b'\n') => Ok(State::End),
             (State::DataCr | State::DataLf, _) => Err(BodyError::ChunkEnd),
-            (State::End | State::EndLf, _) => Err(BodyError::Trailers),
+            (State::End | State::EndLf | State::TrailerName | State::TrailerValue | State::TrailerLf, _) => {
+                Err(BodyError::Trailers)
+            }
             _ => Err(BodyError::ChunkSize),
         }
+    }
+
+    /// Passes over a byte. It counts all the same, so that what is passed over has a bound.
+    fn skip(&mut self, next: State) -> Result<State, BodyError> {
+        self.allowed = self.allowed.checked_sub(1).ok_or(BodyError::TooLarge)?;
+        Ok(next)
     }
 }
 
@@ -284,9 +324,28 @@ mod tests {
         }
     }
 
+    /// RFC 9112, section 7.1.1: a recipient must ignore extensions that it does not know.
+    #[test]
+    fn extensions_and_trailer_fields_are_passed_over() {
+        for (input, body) in [
+            ("1;a=b\r\nx\r\n0\r\n\r\n", "x"),
+            ("1 ; a = \"b;c\"\r\nx\r\n0\r\n\r\n", "x"),
+            ("1\t;\u{e9}\r\nx\r\n0;last\r\n\r\n", "x"),
+            ("1;\r\nx\r\n0\r\n\r\n", "x"),
+            ("1\r\nx\r\n0\r\nX: y\r\n\r\n", "x"),
+            ("0\r\nX-1:\r\nY:\t\u{e9} z\r\n\r\n", ""),
+            ("1;aaaaaaaaaaaaaaaaaa\r\nx\r\n0\r\n\r\n", "x"),
+            ("0\r\nX: 12345678901234567\r\n\r\n", ""),
+        ] {
+            check(Framing::Chunked, input.as_bytes(), body.as_bytes(), done(input.len()));
+            let followed = format!("{input}GET /");
+            check(Framing::Chunked, followed.as_bytes(), body.as_bytes(), done(input.len()));
+        }
+    }
+
     #[test]
     fn every_prefix_of_a_body_needs_more() {
-        let input = b"5\r\nhello\r\n0A\r\n0123456789\r\n0\r\n\r\n";
+        let input = b"5;a=b\r\nhello\r\n0A\r\n0123456789\r\n0\r\n\r\n";
         for end in 0..input.len() {
             let (_, result) = decode(Framing::Chunked, 20, &[&input[..end]]);
             assert_eq!(result, partial(end));
@@ -303,7 +362,16 @@ mod tests {
             ("0x1\r\n", "", BodyError::ChunkSize),
             (" 1\r\n", "", BodyError::ChunkSize),
             ("1 \r\n", "", BodyError::ChunkSize),
-            ("1;a=b\r\n", "", BodyError::ChunkSize),
+            ("1 \t\r\n", "", BodyError::ChunkSize),
+            ("1 a\r\n", "", BodyError::ChunkSize),
+            (";a=b\r\n", "", BodyError::ChunkSize),
+            ("1;a=b\n", "", BodyError::ChunkSize),
+            ("1;a\r\r\n", "", BodyError::ChunkSize),
+            ("1;a\0\r\n", "", BodyError::ChunkSize),
+            ("1;a\x7f\r\n", "", BodyError::ChunkSize),
+            ("1;aaaaaaaaaaaaaaaaaaaa\r\n", "", BodyError::TooLarge),
+            ("1;aaaaaaaaaaaaaaaaaaa\r\n", "", BodyError::TooLarge),
+            ("1                     ", "", BodyError::TooLarge),
             ("1\n", "", BodyError::ChunkSize),
             ("1\r\r\n", "", BodyError::ChunkSize),
             ("1\rx", "", BodyError::ChunkSize),
@@ -314,7 +382,16 @@ mod tests {
             ("1\r\na\rb", "a", BodyError::ChunkEnd),
             ("5\r\nhello0\r\n\r\n", "hello", BodyError::ChunkEnd),
             ("1\r\na\r\n\r\n", "a", BodyError::ChunkSize),
-            ("0\r\nX: y\r\n\r\n", "", BodyError::Trailers),
+            ("0\r\nX: y\n\r\n", "", BodyError::Trailers),
+            ("0\r\nX: y\r\r\n", "", BodyError::Trailers),
+            ("0\r\nX y\r\n\r\n", "", BodyError::Trailers),
+            ("0\r\nX : y\r\n\r\n", "", BodyError::Trailers),
+            ("0\r\n: y\r\n\r\n", "", BodyError::Trailers),
+            ("0\r\n X: y\r\n\r\n", "", BodyError::Trailers),
+            ("0\r\nX: y\r\n z\r\n\r\n", "", BodyError::Trailers),
+            ("0\r\nX: \0\r\n\r\n", "", BodyError::Trailers),
+            ("0\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", "", BodyError::Trailers),
+            ("0\r\nX: 123456789012345678\r\n\r\n", "", BodyError::TooLarge),
             ("0\r\n\n", "", BodyError::Trailers),
             ("0\r\n\rx", "", BodyError::Trailers),
             ("0\r\n0\r\n\r\n", "", BodyError::Trailers),
@@ -359,7 +436,8 @@ mod tests {
         #[test]
         fn any_cut_gives_the_same(
             parts in prop::collection::vec(prop::sample::select(vec![
-                "0", "1", "a", "F", "\r\n", "\r", "\n", ";", "xx", "1\r\nx\r\n", "0\r\n\r\n", "8",
+                "0", "1", "a", "F", "\r\n", "\r", "\n", ";", "xx", "1\r\nx\r\n", "0\r\n\r\n", "8", " ", ":",
+                "0\r\nX: y",
             ]), 0..10),
             cut in any::<prop::sample::Index>(),
         ) {

@@ -24,6 +24,11 @@ pub(super) const fn is_token_byte(byte: u8) -> bool {
         )
 }
 
+/// Whether `byte` may stand in a field's value: anything but control bytes other than a tab (RFC 9110, section 5.5).
+pub(super) const fn is_field_byte(byte: u8) -> bool {
+    byte == b'\t' || byte >= b' ' && byte != 0x7f
+}
+
 /// Whether this is a token: at least one byte, all of them token bytes.
 pub(super) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().copied().all(is_token_byte)
