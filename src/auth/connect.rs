@@ -46,8 +46,8 @@ pub struct ConnectRequest {
     /// Where the token was found first: phoenix.js's `authToken` (the bearer subprotocol on a WebSocket, the
     /// header `X-Phoenix-AuthToken` on long-poll), `Authorization: Bearer`, the token's parameter.
     pub token: Option<Secret>,
-    /// The other parameters of the query, decoded, in their order; `vsn` is left out. They may hold secrets of
-    /// the application's own.
+    /// The other parameters of the query, decoded, in their order; `vsn` is left out, and so is what can't be decoded.
+    /// They may hold secrets of the application's own.
     pub params: Vec<(String, Secret)>,
     /// The `Cookie` header, for sites of one origin that know their users by a session. What other applications of the
     /// domain have put there that is not UTF-8 is replaced by U+FFFD.

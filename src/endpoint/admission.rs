@@ -315,17 +315,15 @@ impl Endpoint {
 
 /// What a decision depends on, as far as the request has it.
 fn connect_request(request: &Request<'_>, token_param: &str, wanted: &Wanted) -> ConnectRequest {
-    let (mut from_query, mut params) = (None, Vec::new());
-    for pair in http::query::pairs(request.query) {
-        // A query that can't be decoded has been refused before.
-        let Ok((name, value)) = pair else { continue };
-        if name == token_param {
-            // The last one counts, as in Plug. What is empty is a client's way of having none.
-            from_query = Some(value).filter(|value| !value.is_empty());
-        } else if name != "vsn" {
-            params.push((name.into_owned(), Secret::new(value)));
-        }
-    }
+    let from_query = match http::query::last(request.query, token_param) {
+        // What is empty is a client's way of having none.
+        Ok(token) => token.filter(|token| !token.is_empty()),
+        // One that can't be decoded is a token all the same, and a wrong one.
+        Err(_) => Some("".into()),
+    };
+    let others = http::query::pairs(request.query).flatten();
+    let others = others.filter(|(name, _)| name != token_param && name != "vsn");
+    let params = others.map(|(name, value)| (name.into_owned(), Secret::new(value))).collect();
     let auth_token = match wanted.transport() {
         Transport::WebSocket => {
             let bearer = upgrade::protocols(&request.headers).ok().and_then(|protocols| protocols.bearer);

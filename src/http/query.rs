@@ -2,7 +2,7 @@
 //!
 //! Like Plug's parser, which Phoenix uses, this one refuses what can't be decoded instead of guessing: an
 //! escape that is not two hex digits, or bytes that are not UTF-8 once decoded. Unlike Plug's, it leaves
-//! names such as `a[b]` as they are.
+//! names such as `a[b]` as they are, and [`last`] does not judge a parameter that is not asked for.
 
 use std::borrow::Cow;
 
@@ -51,28 +51,27 @@ pub type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 /// All parameters in their order, decoded: `+` is a space, `%` begins an escape. A parameter without `=` has
 /// an empty value; empty ones (`&&`, a trailing `&`) are skipped.
 ///
-/// An item is an error where that parameter can't be decoded; the whole query should be refused then.
+/// An item is an error where that parameter can't be decoded; who reads them all refuses the whole query then.
 pub fn pairs(query: &str) -> impl Iterator<Item = Result<Pair<'_>, QueryError>> {
-    split(query, b'&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let equals = memchr::memchr(b'=', pair.as_bytes());
-        let (name, value) = equals.map_or((pair, ""), |at| (&pair[..at], &pair[at + 1..]));
-        Ok((decode(name)?, decode(value)?))
-    })
+    raw_pairs(query).map(|(name, value)| Ok((decode(name)?, decode(value)?)))
 }
 
-/// The value of the parameter `name`; the last one if it is repeated, as in Plug.
+/// The value of the parameter `name`; the last one if it is repeated, as in Plug. Other parameters are not judged: a
+/// proxy or another program may have put them there.
 ///
 /// # Errors
-/// Some parameter, be it another one, can't be decoded.
+/// The value can't be decoded.
 pub fn last<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, QueryError> {
-    let mut found = None;
-    for pair in pairs(query) {
-        let (known, value) = pair?;
-        if known == name {
-            found = Some(value);
-        }
-    }
-    Ok(found)
+    let named = raw_pairs(query).filter(|(known, _)| decode(known).is_ok_and(|known| known == name));
+    named.last().map(|(_, value)| decode(value)).transpose()
+}
+
+/// Names and values as they were sent.
+fn raw_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    split(query, b'&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let equals = memchr::memchr(b'=', pair.as_bytes());
+        equals.map_or((pair, ""), |at| (&pair[..at], &pair[at + 1..]))
+    })
 }
 
 fn decode(text: &str) -> Result<Cow<'_, str>, QueryError> {
@@ -151,8 +150,16 @@ mod tests {
             ("a=%ED%A0%80", QueryError::NotUtf8),
         ] {
             assert_eq!(pairs(query).next(), Some(Err(error)), "{query}");
-            assert_eq!(last(&format!("x=1&{query}"), "x"), Err(error), "{query}");
+            // Who asks for another one has no part in it.
+            assert_eq!(last(&format!("x=1&{query}"), "x").unwrap().as_deref(), Some("1"), "{query}");
+            assert_eq!(last(&format!("{query}&x=1"), "x").unwrap().as_deref(), Some("1"), "{query}");
         }
+        assert_eq!(last("a=%", "a"), Err(QueryError::Escape));
+        assert_eq!(last("b=1&a=%ff&c=2", "a"), Err(QueryError::NotUtf8));
+        // The last one counts, and an earlier one does not take its place.
+        assert_eq!(last("a=1&a=%ff", "a"), Err(QueryError::NotUtf8));
+        assert_eq!(last("a=%ff&a=1", "a").unwrap().as_deref(), Some("1"));
+        assert_eq!(last("a%=1", "a").unwrap(), None);
     }
 
     #[test]

@@ -141,6 +141,9 @@ fn a_token_is_taken_from_the_auth_token_then_the_authorization_then_the_query() 
     check_source("token=fromquery", "", Some("fromquery"));
     check_source("token=first&a=1&token=fromquery", "", Some("fromquery"));
     check_source("token=from%71uery", "", Some("fromquery"));
+    check_source("a=%&token=fromquery&city=Montr%E9al", "", Some("fromquery"));
+    // Of one that can't be decoded no other takes the place.
+    check_source("token=fromquery&token=%ff", "", Some(""));
     check_source("a=1", "Authorization: Bearer fromheader\r\n", Some("fromheader"));
     check_source("token=fromquery", "Authorization: bearer  fromheader\r\n", Some("fromheader"));
     check_source("token=fromquery", "Authorization: Basic YTpi\r\n", Some("fromquery"));

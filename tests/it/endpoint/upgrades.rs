@@ -29,6 +29,8 @@ fn an_upgrade_is_answered_with_its_accept_key() {
         "/socket/websocket?v%73n=2.0.0&a[b]=1",
         "/socket/websocket",
     ] {
+        // Of no concern here, so none of it is judged.
+        "/socket/websocket?vsn=2.0.0&city=Montr%E9al&sale=100%&%=%",
         check(
             &upgrade_request(target),
             "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
@@ -65,7 +67,7 @@ fn a_version_of_the_messages_that_is_unknown_is_refused() {
         "the parameter vsn names no serializer of this server: use 2.0.0 or 1.0.0\n",
     );
     check_body(
-        &upgrade_request("/socket/websocket?vsn=2.0.0&a=%"),
+        &upgrade_request("/socket/websocket?a=1&vsn=%"),
         "400 Bad Request",
         "Write every % in the query as %25, or with two hex digits after it.\n",
     );
@@ -201,7 +203,7 @@ fn upgrades_are_counted() {
     let wrong = upgrade_request("/socket/websocket?vsn=3.0.0");
     server.send_bytes(client, wrong.as_bytes());
     server.send_bytes(client, wrong.replace("Version: 13", "Version: 8").as_bytes());
-    server.send_bytes(client, upgrade_request("/socket/websocket?vsn=2.0.0&x=%").as_bytes());
+    server.send_bytes(client, upgrade_request("/socket/websocket?vsn=%").as_bytes());
     let good = upgrade_request("/socket/websocket");
     server.send_bytes(client, good.replace("Version: 13", "Version: 8").as_bytes());
     server.send_bytes(client, good.as_bytes());
