@@ -6,7 +6,7 @@ use maud::Markup;
 
 use crate::auth::connect::Secret;
 use crate::desk::{Actor, ActorKind, AuditEntry, Desk, UnixMillis};
-use crate::http::{Method, Status};
+use crate::http::{MediaType, Method, Status};
 use crate::service::{ServiceReply, ServiceRequest};
 
 use super::form::Form;
@@ -300,9 +300,8 @@ pub(super) fn read_body(request: &ServiceRequest) -> Result<Form, Trouble> {
 
 /// What every POST has to be, whoever sends it: a form, of a bearable size, from a page of this very origin.
 fn check_post(request: &ServiceRequest, tls: bool) -> Result<(), Trouble> {
-    let media_type = request.header("content-type").unwrap_or_default();
-    let media_type = media_type.split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+    let media_type = MediaType::read(request.header("content-type").unwrap_or_default().as_bytes());
+    if !media_type.is("application/x-www-form-urlencoded") {
         let sentence = "Only the forms of the back office are taken here.";
         return Err(Trouble::new(Status::UnsupportedMediaType, "That is no form", sentence));
     }

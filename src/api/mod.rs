@@ -30,7 +30,7 @@ use self::lockout::Lockout;
 use self::query::Params;
 use self::route::{Found, Route, Verb};
 use crate::desk::{Desk, Durability, UnixMillis};
-use crate::http::Status;
+use crate::http::{MediaType, Status};
 use crate::service::{Service, ServiceReply, ServiceRequest};
 
 /// The contract, as it is served.
@@ -186,13 +186,8 @@ impl Service for Api {
 /// Refuses a body that is not announced as JSON. Pages of other sites can send nothing that is, without asking first,
 /// and nobody answers their question.
 fn check_content_type(request: &ServiceRequest) -> Result<(), ApiError> {
-    let is_json = request.header("content-type").is_some_and(|value| {
-        let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
-        let charset = parameters.trim().to_ascii_lowercase();
-        media_type.trim().eq_ignore_ascii_case("application/json")
-            && matches!(&*charset, "" | "charset=utf-8" | "charset=\"utf-8\"")
-    });
-    if is_json {
+    let media_type = MediaType::read(request.header("content-type").unwrap_or_default().as_bytes());
+    if media_type.is("application/json") && media_type.is_utf_8() {
         return Ok(());
     }
     let message = "Send the body as JSON, with the header Content-Type: application/json.";

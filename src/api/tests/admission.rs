@@ -203,6 +203,7 @@ fn a_body_must_be_announced_as_json() {
     check(&["application/json"], Status::Ok);
     check(&["Application/JSON; charset=UTF-8"], Status::Ok);
     check(&["application/json;charset=\"utf-8\""], Status::Ok);
+    check(&["application/json; profile=\"https://example.com/v1\"; charset=utf-8"], Status::Ok);
     let foreign = ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a"];
     for foreign in
         foreign.into_iter().chain(["application/jsonp", "application/json; charset=latin1", "json"])
