@@ -7,12 +7,13 @@ use std::net::IpAddr;
 use crate::auth::origin::HostName;
 use crate::http::{Method, Status};
 
-/// A whole request, with its body. Nothing of it is decoded.
+/// A whole request, with its body. Nothing of it is decoded, but empty segments of the path are dropped.
 #[derive(Clone)]
 pub struct ServiceRequest {
     /// The method.
     pub method: Method,
-    /// The path, as it was sent.
+    /// The path in the one spelling that its segments have ([`canonical`](crate::http::path::canonical)), so that what
+    /// routes a request and what decides about it can't see two.
     pub path: String,
     /// What follows the first `?`, as it was sent.
     pub query: String,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::Endpoint;
 use super::http::Next;
 use crate::connection::{Body, BodyOf, Calling, ConnectionId, State};
-use crate::http::{Method, Request, Response, Status};
+use crate::http::{Method, Request, Response, Status, path};
 use crate::service::{ServiceReply, ServiceRequest};
 
 /// Names the request that an answer is for.
@@ -71,7 +71,7 @@ impl Endpoint {
         let headers = request.headers.iter();
         let whole = ServiceRequest {
             method: request.method,
-            path: request.path.to_owned(),
+            path: path::canonical(request.path).into_owned(),
             query: request.query.to_owned(),
             headers: headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect(),
             body: Vec::new(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::Endpoint;
 use crate::auth::Identity;
@@ -12,6 +12,7 @@ use crate::auth::origin::RequestOrigin;
 use crate::connection::{
     Accepted, Body, BodyOf, Bytes, ConnectionId, Entry, HandOver, State, Wanted, WebSocket,
 };
+use crate::http::path::{is_same, segments};
 use crate::http::upgrade::{self, UpgradeError};
 use crate::http::{self, BodyDecoder, Framing, HeadError, HeadScanner, Method, Request, Response, Status};
 use crate::longpoll;
@@ -24,13 +25,20 @@ use crate::ws;
 /// A static page.
 #[derive(Debug, Clone, Copy)]
 pub struct Page {
-    /// The path, compared byte by byte.
+    /// The path, compared by its segments.
     pub path: &'static str,
     /// The value of `content-type`.
     pub content_type: &'static str,
     /// The body.
     pub body: &'static [u8],
 }
+
+/// What clients append to the socket's path, by their transports.
+const WEB_SOCKET: &str = "websocket";
+const LONG_POLL: &str = "longpoll";
+
+/// Bytes of a path that are shown in a line of the log.
+const SHOWN_PATH_BYTES: usize = 200;
 
 /// What pages may load: nothing from elsewhere, and no inline script.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
@@ -332,7 +340,7 @@ impl Endpoint {
                 _ => self.answer_wrong_method(id, request, "GET", keep_alive),
             };
         }
-        let page = self.config.pages.iter().find(|page| page.path == request.path).copied();
+        let page = self.config.pages.iter().find(|page| is_same(page.path, request.path)).copied();
         match (page, request.method) {
             (Some(page), Method::Get | Method::Head) => {
                 self.answer_page(id, page, keep_alive, request.method == Method::Head);
@@ -349,21 +357,41 @@ impl Endpoint {
                 );
                 let head_only = request.method == Method::Head;
                 self.respond(id, &Response::text(Status::NotFound, &body), keep_alive, head_only);
+                self.log_wrong_path(id, request, now);
             }
         }
         next
     }
 
     fn mount(&self, path: &str) -> Option<Mount> {
-        // Phoenix tolerates one trailing slash.
-        let path = path.strip_suffix('/').unwrap_or(path);
-        match path.strip_prefix(&*self.config.socket_path) {
-            Some("/websocket") => return Some(Mount::Phoenix),
-            Some("/longpoll") => return Some(Mount::LongPoll),
-            _ => {}
+        let socket_path = &self.config.socket_path;
+        let is = |transport| segments(path).eq(segments(socket_path).chain([transport]));
+        if is(WEB_SOCKET) {
+            return Some(Mount::Phoenix);
         }
-        let plain = self.config.plain.as_ref()?;
-        (path == plain.0.strip_suffix('/').unwrap_or(&plain.0)).then_some(Mount::Plain)
+        if is(LONG_POLL) {
+            return Some(Mount::LongPoll);
+        }
+        self.config.plain.as_ref().filter(|plain| is_same(&plain.0, path)).map(|_| Mount::Plain)
+    }
+
+    /// Writes a line about a request to a path where there is nothing, if it looks like a client's: a browser shows
+    /// neither the answer nor the path. What scanners ask for is no news.
+    fn log_wrong_path(&mut self, id: ConnectionId, request: &Request<'_>, now: Instant) {
+        let Some(peer) = self.connection(id).map(|connection| connection.peer_address()) else { return };
+        // The query is left out: it holds tokens. A path is of visible ASCII.
+        let shown: String = request.path.chars().take(SHOWN_PATH_BYTES).collect();
+        let path = shown.escape_debug();
+        let socket_path = Arc::clone(&self.config.socket_path);
+        let is_client = request.headers.has_token("upgrade", "websocket")
+            || segments(request.path).last().is_some_and(|last| [WEB_SOCKET, LONG_POLL].contains(&last));
+        match is_client.then(|| self.wrong_path_log.take(now)).flatten() {
+            Some(0) => info!(%peer, "nothing at \"{path}\": clients connect to {socket_path}/{WEB_SOCKET}"),
+            Some(left_out) => {
+                info!(%peer, left_out, "nothing at \"{path}\": clients connect to {socket_path}/{WEB_SOCKET}");
+            }
+            None => debug!(%peer, "nothing at \"{path}\""),
+        }
     }
 
     /// Whether the page that a request comes from may connect (Phoenix: `check_origin`).

@@ -153,6 +153,7 @@ pub struct Endpoint {
     calls: Calls,
     receipts: Receipts,
     /// Connections with requests that came while a poll waited, which has been answered.
+    wrong_path_log: LogBudget,
     resumed: Vec<ConnectionId>,
     work: VecDeque<Work>,
     /// Connections whose sockets failed while the flush walked over them.
@@ -205,6 +206,7 @@ impl Endpoint {
             calls: Calls::default(),
             receipts: Receipts::default(),
             resumed: Vec::new(),
+            wrong_path_log: LogBudget::default(),
             work: VecDeque::new(),
             broken: Vec::new(),
             offers: Vec::new(),

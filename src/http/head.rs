@@ -76,8 +76,8 @@ pub struct Request<'a> {
     pub method: Method,
     /// The request target as sent: visible ASCII without `#`.
     pub target: &'a str,
-    /// The path: `*`, or what begins with `/`. Nothing is decoded or normalised, so that a route matches one
-    /// spelling only.
+    /// The path as it was sent: `*`, or what begins with `/`. Nothing is decoded or normalised; [`path`](super::path)
+    /// compares it.
     pub path: &'a str,
     /// What follows the first `?`, else empty. [`query`](super::query) reads it.
     pub query: &'a str,

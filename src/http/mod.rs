@@ -32,6 +32,7 @@ mod error;
 mod head;
 mod headers;
 mod media_type;
+pub mod path;
 pub mod query;
 mod response;
 mod scanner;

@@ -107,6 +107,27 @@ fn the_service_sees_the_request_as_it_was_sent() {
     assert_eq!((request.header("host"), request.header("x-two")), (Some("h"), None));
 }
 
+/// One spelling reaches the service, so that what routes a request and what decides who may make it see the same.
+#[test]
+fn the_service_sees_one_spelling_of_a_path() {
+    for (path, expected) in [
+        ("//admin", "/admin"),
+        ("/admin/", "/admin"),
+        ("//admin//compose/", "/admin/compose"),
+        ("/", "/"),
+        ("//", "/"),
+        ("//evil.example", "/evil.example"),
+        ("/api/v1/users/a%2F%2Fb", "/api/v1/users/a%2F%2Fb"),
+        ("/live/../admin", "/live/../admin"),
+        ("http://h//live", "/live"),
+    ] {
+        let mut server = hold(&[]);
+        open_and_send(&mut server, format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+        let request = server.held_calls().next().expect("it has left the loop");
+        assert_eq!(request.path, expected, "{path}");
+    }
+}
+
 #[test]
 fn what_is_pipelined_waits_for_the_answers_before_it() {
     let mut server = hold(&[]);

@@ -69,13 +69,15 @@ fn other_paths_and_methods_are_refused() {
         "/",
         "/socket",
         "/socket/",
-        "/socket/websocket//",
-        "//socket/websocket",
+        "//socket",
         "/Socket/websocket",
         "/socket/web%73ocket",
         "/socket/./websocket",
+        "/socket/../socket/websocket",
+        "/socket%2Fwebsocket",
+        "//socket/%2Fwebsocket",
         "/socket/websocket;a",
-        "/page/",
+        "/page/..",
         "/socket/websocketx",
         "*",
     ] {
@@ -132,6 +134,45 @@ fn a_header_that_is_not_utf_8_keeps_no_client_out() {
     }
 }
 
+/// A slash too many in a page's address or in `proxy_pass` leads where it does with Phoenix, by any form of target.
+#[test]
+fn a_slash_too_many_leads_to_the_same_path() {
+    let spellings = |path: &str| {
+        let all = [
+            path.to_owned(),
+            format!("{path}/"),
+            format!("/{path}"),
+            path.replace('/', "//"),
+            format!("{path}///"),
+        ];
+        let absolute = all.clone().map(|path| format!("http://localhost{path}"));
+        all.into_iter().chain(absolute)
+    };
+    for path in spellings("/socket/websocket") {
+        let (_, _, answer) = answer(&config(), &upgrade_request(&format!("{path}?vsn=2.0.0")));
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{path}: {answer}");
+    }
+    for path in spellings("/socket/longpoll") {
+        let (mut server, client, first) = answer(&config(), &request(&format!("GET {path}?vsn=2.0.0")));
+        assert!(first.contains(r#"{"status":410,"token":""#), "{path}: {first}");
+        let token = first.split(r#""token":""#).nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        let heartbeat = r#"[null,"1","phoenix","heartbeat",{}]"#;
+        let head = format!("POST {path}?vsn=2.0.0&token={token} HTTP/1.1\r\nHost: localhost\r\n");
+        let post = format!("{head}Content-Length: {}\r\n\r\n{heartbeat}", heartbeat.len());
+        server.send_bytes(client, post.as_bytes());
+        let second = String::from_utf8(server.take_bytes(client)).unwrap();
+        assert!(second.ends_with(r#"{"status":200}"#), "{path}: {second}");
+    }
+    for path in spellings("/page") {
+        let (_, _, answer) = answer(&with_page(&[]), &request(&format!("GET {path}")));
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("a page"), "{path}: {answer}");
+    }
+    let deep = Config { socket_path: "/my//socket/".into(), ..config() };
+    for path in ["/my/socket/websocket", "//my//socket//websocket"] {
+        assert!(answer(&deep, &upgrade_request(path)).2.starts_with("HTTP/1.1 101 "), "{path}");
+    }
+}
+
 /// What is asked for by name is not echoed where it can't be a name.
 #[test]
 fn a_preflight_for_headers_that_are_no_text_names_none() {
@@ -147,7 +188,7 @@ fn a_preflight_for_headers_that_are_no_text_names_none() {
 #[test]
 fn a_plain_socket_has_a_path_of_its_own() {
     let config = Config { plain: Some(("/echo".into(), Arc::new(Echo))), ..config() };
-    let (mut server, client, answer) = answer(&config, &upgrade_request("/echo/"));
+    let (mut server, client, answer) = answer(&config, &upgrade_request("//echo/"));
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
     server.send_text(client, "no Phoenix here");
     server.send_binary(client, b"\xff");

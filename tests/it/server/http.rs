@@ -54,7 +54,7 @@ fn every_refusal_has_its_status() {
         (&with("vsn=2.0.0", "vsn=%"), 400, None),
         ("GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, Some(("connection", "keep-alive"))),
         ("GET /socket HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, None),
-        ("GET //socket/websocket HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, None),
+        ("GET //socket/websockets HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, None),
         ("DELETE / HTTP/1.1\r\nHost: localhost\r\n\r\n", 405, Some(("allow", "GET, HEAD"))),
         (&with("GET ", "POST "), 405, Some(("allow", "GET"))),
         (&long_path, 414, None),
@@ -153,4 +153,33 @@ fn a_client_that_ends_its_own_side_still_gets_its_answer() {
             peer.expect_end();
         }
     }
+}
+
+/// A browser shows neither the path nor what is said about it.
+#[test]
+fn a_client_at_a_wrong_path_is_named_in_the_log() {
+    let hailer = Hailer::start(&[]);
+    let long = format!("/{}/websocket", "x".repeat(500));
+    for (target, shown) in [
+        ("/live/websocket?token=s3cret", "\"/live/websocket\": clients connect to /socket/websocket"),
+        ("//ws//socket/longpoll/", "\"//ws//socket/longpoll/\": clients"),
+        ("/%0a\"\\/websocket", "\"/%0a\\\"\\\\/websocket\": clients"),
+        (&long, &*format!("\"/{}\": clients", "x".repeat(199))),
+    ] {
+        let mut peer = Peer::connect(hailer.address());
+        peer.send(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+        assert_eq!(peer.response().status, 404, "{target}");
+        assert!(hailer.log_line(shown).contains("peer=127.0.0.1"));
+    }
+    // What asks for a WebSocket is a client, wherever it asks.
+    let mut peer = Peer::connect(hailer.address());
+    peer.send(upgrade_request("/cable?token=s3cret").as_bytes());
+    assert_eq!(peer.response().status, 404);
+    hailer.log_line("\"/cable\": clients");
+    // And a scanner is none.
+    let mut peer = Peer::connect(hailer.address());
+    peer.send(b"GET /wp-login.php HTTP/1.1\r\nHost: localhost\r\n\r\nGET /last/websocket HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    hailer.log_line("/last/websocket");
+    let log = hailer.log().join("\n");
+    assert!(!log.contains("s3cret") && !log.contains("wp-login"), "{log}");
 }

@@ -28,7 +28,10 @@ fn by_a_foreign_name_nothing_is_had_but_health() {
         "/api/v1/topics",
         "/metrics",
         "/nowhere",
-        "/live/",
+        "/live/x",
+        "//admin//compose",
+        "//metrics",
+        "/x//live",
     ];
     let foreign = [
         "evil.example".to_owned(),
@@ -52,7 +55,7 @@ fn by_a_foreign_name_nothing_is_had_but_health() {
             assert_eq!(response.status, 421, "{host} {path}: {response:?}");
             assert_eq!(response.field("set-cookie"), None);
         }
-        for path in ["/live", "/ready"] {
+        for path in ["/live", "/ready", "//live", "/ready/"] {
             assert_eq!(world.ask("GET", path, &[("host", host)], "").status, 200, "{host} {path}");
         }
     }
@@ -62,6 +65,37 @@ fn by_a_foreign_name_nothing_is_had_but_health() {
     {
         let status = world.ask("GET", "/metrics", &[("host", host)], "").status;
         assert!([400, 421].contains(&status), "{host:?}: {status}");
+    }
+}
+
+/// A browser takes an address that begins with two slashes for another host's.
+#[test]
+fn a_path_that_reads_as_a_host_is_redirected_to_no_host() {
+    let world = world();
+    for path in [
+        "//",
+        "//admin",
+        "//admin//",
+        "//admin//messages",
+        "//admin//evil.example",
+        "//evil.example",
+        "//evil.example/admin",
+        "///evil.example/",
+        "/\\evil.example/",
+        "//admin/sign-in?next=//evil.example",
+        "/admin//sign-in?next=/admin//evil.example",
+    ] {
+        let response = world.ask("GET", path, &[], "");
+        assert!([200, 303, 404].contains(&response.status), "{path}: {response:?}");
+        if let Some(location) = response.field("location") {
+            let is_ours = location == "/admin" || location.starts_with("/admin/");
+            assert!(is_ours && !location.contains("//"), "{path}: {location}");
+        }
+    }
+    // Who is not let in is not let in by another spelling.
+    for path in ["//admin//messages", "/admin//audit/", "//api//v1//topics", "/api/v1//history/"] {
+        let status = world.ask("GET", path, &[], "").status;
+        assert!([303, 401].contains(&status), "{path}: {status}");
     }
 }
 
