@@ -80,6 +80,8 @@ stats! {
     polls,
     /// POSTs of messages.
     posts,
+    /// Messages of POSTs that were none, and were refused alone.
+    lines_refused,
     /// Answers whose connection broke first, so that the next poll carries them again.
     answers_repeated,
     /// Connections handed over to the shard that has their session.

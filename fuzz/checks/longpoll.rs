@@ -1,4 +1,4 @@
-use hailer::longpoll::{Batch, BatchError, Line, SessionName, TokenKey};
+use hailer::longpoll::{Batch, Line, LineError, SessionName, TokenKey, TooManyLines};
 
 /// The first byte chooses: a session token, or the body of a POST.
 pub(super) fn check(data: &[u8]) {
@@ -29,22 +29,36 @@ fn check_token(bytes: &[u8]) {
     }
 }
 
-/// A body gives as many messages as it has lines, none longer than its line, or nothing at all.
+/// A body gives a message or an error for each line that has anything in it, none longer than its line, or nothing at
+/// all.
 fn check_batch(body: &[u8], lines_max: usize) {
-    let lines = body.split(|byte| *byte == b'\n').count();
+    let lines: Vec<_> = body
+        .split(|byte| *byte == b'\n')
+        .zip(1..)
+        .map(|(line, number)| (line.trim_ascii(), number))
+        .filter(|(line, _)| !line.is_empty())
+        .collect();
     match Batch::Lines.messages(body, lines_max) {
         Ok(messages) => {
-            assert!(lines <= lines_max);
-            assert_eq!(messages.len(), lines);
-            for (message, line) in messages.iter().zip(body.split(|byte| *byte == b'\n')) {
+            assert!(lines.len() <= lines_max);
+            let messages: Vec<_> = messages.collect();
+            assert_eq!(messages.len(), lines.len());
+            for ((number, message), (line, at)) in messages.iter().zip(&lines) {
+                assert_eq!(number, at);
+                let is_json = line.starts_with(b"[") || line.starts_with(b"{");
                 match message {
-                    Line::Text(text) => assert_eq!(text.as_bytes(), line),
-                    Line::Binary(bytes) => assert!(bytes.len() <= line.len()),
+                    Ok(Line::Text(text)) => assert!(is_json && text.as_bytes() == *line),
+                    Ok(Line::Binary(bytes)) => assert!(!is_json && bytes.len() <= line.len()),
+                    Err(LineError::NotUtf8) => assert!(is_json && std::str::from_utf8(line).is_err()),
+                    Err(LineError::NotBase64) => assert!(!is_json),
                 }
             }
         }
-        Err(BatchError::TooManyLines) => assert!(lines > lines_max),
-        Err(BatchError::BadLine) => assert!(lines <= lines_max),
+        Err(TooManyLines) => assert!(lines.len() > lines_max),
     }
-    assert_eq!(Batch::Single.messages(body, lines_max).is_ok(), std::str::from_utf8(body).is_ok());
+    let whole: Vec<_> = Batch::Single.messages(body, lines_max).expect("it is one").collect();
+    assert_eq!(whole.is_empty(), body.trim_ascii().is_empty());
+    assert!(
+        whole.iter().all(|(_, text)| text.is_ok() == std::str::from_utf8(body).is_ok()) && whole.len() <= 1
+    );
 }

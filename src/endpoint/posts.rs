@@ -1,14 +1,14 @@
 //! POSTs of long-poll: from the bytes of a body to messages.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::Endpoint;
-use super::http::{Next, text};
+use super::http::Next;
 use crate::connection::{BodyOf, ConnectionId, State};
-use crate::fault::Fault;
 use crate::http::{self, Request};
-use crate::longpoll::{self, Batch, Line, Status};
+use crate::longpoll::{self, Batch, Line, LineError, Status, TooManyLines};
 
 impl Endpoint {
     /// The head of a POST has come: its body is read next.
@@ -20,7 +20,7 @@ impl Endpoint {
         now: Instant,
     ) -> Next {
         self.stats.posts += 1;
-        let batch = Batch::of(request.headers.get("content-type").map(text));
+        let batch = Batch::of(request.headers.get("content-type"));
         // This request's body is read, so it does not end the connection.
         let keep_alive = request.keep_alive && !self.draining;
         self.begin_body(id, request, BodyOf::Poll { session, batch }, keep_alive, now)
@@ -34,50 +34,34 @@ impl Endpoint {
         self.queue_bytes(id.slot, bytes.into_boxed_slice().into());
     }
 
-    /// The body of a POST is whole.
+    /// The body of a POST is whole. Each of its messages is handled by itself, as if it had come alone: one that can't be
+    /// read costs neither those around it nor the session, and the answer says which it was.
     pub(super) fn handle_post(
         &mut self,
         id: ConnectionId,
-        session_id: ConnectionId,
+        session: ConnectionId,
         batch: Batch,
         bytes: &[u8],
         now: Instant,
     ) -> Next {
-        let lines_max = self.config.limits.poll_messages_max;
-        let messages = match batch.messages(bytes, lines_max) {
-            Ok(messages) => messages,
-            Err(error) => {
-                self.refuse_post(id, error.status(), error.reason());
-                return Next::Close;
-            }
+        let Ok(lines) = batch.messages(bytes, self.config.limits.poll_messages_max) else {
+            self.refuse_post(id, TooManyLines::STATUS, TooManyLines::REASON);
+            return Next::Close;
         };
-        let mut answer = Status::Ok;
-        let mut reason = None;
-        for message in messages {
-            let Some(session) = self.session_mut(session_id) else {
-                answer = Status::Gone;
-                break;
-            };
-            let serializer = session.socket.serializer;
-            self.stats.messages_in += 1;
-            let limits = Arc::clone(&self.config.limits);
-            let too_long = |len: usize| len > limits.message_bytes_max;
-            let decoded = match &message {
-                Line::Text(text) if too_long(text.len()) => {
-                    Err(Fault::Frame(crate::ws::ProtocolError::MessageTooLong))
+        let mut refused = None;
+        let mut count = Lines::default();
+        for (number, line) in lines {
+            count.all += 1;
+            match self.handle_line(session, line, now) {
+                Handled::Done => {}
+                Handled::Refused(reason) => {
+                    self.stats.lines_refused += 1;
+                    count.refused += 1;
+                    refused.get_or_insert((number, reason));
                 }
-                Line::Binary(data) if too_long(data.len()) => {
-                    Err(Fault::Frame(crate::ws::ProtocolError::MessageTooLong))
-                }
-                Line::Text(text) => serializer.decode_text(text, &limits).map_err(Fault::Message),
-                Line::Binary(data) => serializer.decode_binary(data, &limits).map_err(Fault::Message),
-            };
-            match decoded {
-                Ok(message) => self.dispatch(session_id, &message, now),
-                Err(fault) => {
-                    reason = Some(fault.reason());
-                    answer = Status::RequestTimeout;
-                    self.fail(session_id.slot, fault, now);
+                Handled::SessionGone => {
+                    refused = None;
+                    count.gone = true;
                     break;
                 }
             }
@@ -86,7 +70,85 @@ impl Endpoint {
             return Next::Close;
         };
         let keep_alive = http.keep_alive;
-        self.answer_status(id, answer, reason, keep_alive);
+        match refused {
+            Some((number, reason)) => {
+                let reason = count.describe(batch, number, &reason);
+                let mut answer = Vec::new();
+                let status = http::Status::BadRequest;
+                longpoll::write_status(&mut answer, status, status.code(), Some(&reason), keep_alive);
+                self.queue_bytes(id.slot, answer.into_boxed_slice().into());
+            }
+            None => {
+                let status = if count.gone { Status::Gone } else { Status::Ok };
+                self.answer_status(id, status, None, keep_alive);
+            }
+        }
         Next::after(keep_alive)
+    }
+
+    /// Handles one message of a session.
+    fn handle_line(&mut self, id: ConnectionId, line: Result<Line<'_>, LineError>, now: Instant) -> Handled {
+        let Some(session) = self.session_mut(id) else { return Handled::SessionGone };
+        let serializer = session.socket.serializer;
+        self.stats.messages_in += 1;
+        let limits = Arc::clone(&self.config.limits);
+        let line = match line {
+            Ok(line) => line,
+            Err(error) => return Handled::Refused(error.reason().into()),
+        };
+        let decoded = match &line {
+            _ if line.len() > limits.message_bytes_max => {
+                return Handled::Refused("the message is too long (limit message_bytes_max)".into());
+            }
+            Line::Text(text) => serializer.decode_text(text, &limits),
+            Line::Binary(data) => serializer.decode_binary(data, &limits),
+        };
+        match (decoded, &line) {
+            (Ok(message), _) => {
+                self.dispatch(id, &message, now);
+                Handled::Done
+            }
+            (Err(error), Line::Text(_)) => Handled::Refused(error.reason().into()),
+            // It may have been meant as JSON: what begins otherwise than a message does is base64 by accident.
+            (Err(error), Line::Binary(_)) => Handled::Refused(
+                format!("read as base64, since it begins with neither [ nor {{: {}", error.reason()).into(),
+            ),
+        }
+    }
+}
+
+/// What has become of a message of a POST.
+enum Handled {
+    Done,
+    /// It is none, for this reason.
+    Refused(Cow<'static, str>),
+    /// There is no session any more.
+    SessionGone,
+}
+
+/// How many messages a POST had.
+#[derive(Default)]
+struct Lines {
+    all: usize,
+    refused: usize,
+    gone: bool,
+}
+
+impl Lines {
+    /// What is wrong with a body whose first line that is no message has this number, and what has become of the rest.
+    fn describe(&self, batch: Batch, number: usize, reason: &str) -> String {
+        let mut text = match batch {
+            Batch::Single => reason.to_owned(),
+            Batch::Lines => format!("line {number}: {reason}"),
+        };
+        if self.refused > 1 {
+            text.push_str(&format!("; {} lines were refused", self.refused));
+        }
+        match self.all - self.refused {
+            0 => {}
+            1 => text.push_str("; the other one was handled"),
+            others => text.push_str(&format!("; the other {others} were handled")),
+        }
+        text
     }
 }

@@ -12,8 +12,6 @@ pub enum Status {
     NoContent = 204,
     /// The client may not connect.
     Forbidden = 403,
-    /// A POST could not be handled; its session has ended (Phoenix: the session process has crashed).
-    RequestTimeout = 408,
     /// There is no such session; a poll has opened a new one.
     Gone = 410,
     /// The session has ended; the client reconnects.

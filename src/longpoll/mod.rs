@@ -7,5 +7,5 @@ mod token;
 
 pub(crate) use answer::head;
 pub use answer::{SUFFIX, Status, write_answer, write_prefix, write_status};
-pub use batch::{Batch, BatchError, Line};
+pub use batch::{Batch, Line, LineError, TooManyLines};
 pub use token::{SessionName, TokenKey};

@@ -108,6 +108,7 @@ const REFUSALS: &[Row] = &[
     (&[("limit", "none"), ("reason", "denied")], |stats| stats.connects_denied),
     (&[("limit", "none"), ("reason", "invalid_payload")], |stats| stats.payloads_invalid),
     (&[("limit", "none"), ("reason", "join_by_channel")], |stats| stats.join_refused),
+    (&[("limit", "none"), ("reason", "line")], |stats| stats.lines_refused),
     (&[("limit", "none"), ("reason", "no_token")], |stats| stats.connects_without_token),
     (&[("limit", "none"), ("reason", "origin")], |stats| stats.origins_refused),
     (&[("limit", "none"), ("reason", "renewal")], |stats| stats.renewals_refused),

@@ -251,17 +251,143 @@ fn the_newer_of_two_polls_wins_and_the_older_is_answered_at_once() {
 }
 
 #[test]
-fn an_undecodable_message_ends_the_session_alone() {
+fn an_undecodable_message_is_refused_and_the_session_lives() {
     for serializer in BOTH {
         let mut server = server_with(1, &[]);
         let (bad, good) = (joined(&mut server, serializer), joined(&mut server, serializer));
         server.send_text(bad, "nonsense");
+        // phoenix.js opens another session after such an answer.
         let closed = server.closed(bad).unwrap();
-        assert_eq!(closed.code, Some(408));
-        assert!(!closed.reason.is_empty());
+        assert_eq!((closed.code, &*closed.reason), (Some(400), "the message is not valid JSON"));
         publish(&mut server, 1);
         assert_eq!(bodies(&mut server, good), [1]);
-        assert_eq!(server.stats().sessions, 1);
+        assert_eq!((server.stats().sessions, server.stats().lines_refused), (2, 1));
+        assert_eq!(bodies(&mut server, bad), [1], "what is said to it arrives");
+    }
+}
+
+const JOIN: &str = r#"["1","1","room:lobby","phx_join",{}]"#;
+const BEAT: &str = r#"[null,"2","phoenix","heartbeat",{}]"#;
+const NDJSON: &str = "application/x-ndjson";
+
+/// Sends the bytes of one POST; status and JSON of the answer, and which refs its session answers then.
+fn post(server: &mut TestServer, content_type: &str, body: &[u8]) -> (u16, Value, Vec<Value>) {
+    let client = server.connect_long_poll(Serializer::V2);
+    server.received(client);
+    let token = server.token(client).unwrap().to_owned();
+    let other = server.open();
+    let head = format!(
+        "POST /socket/longpoll?vsn=2.0.0&token={token} HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    server.send_bytes(other, &[head.as_bytes(), body].concat());
+    let answer = String::from_utf8(server.take_bytes(other)).unwrap();
+    let (head, json) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("\r\nconnection: keep-alive"), "{head}");
+    // The session lives, whatever was in the body.
+    server.send_text(client, r#"[null,"9","phoenix","heartbeat",{}]"#);
+    let messages = server.received(client);
+    assert_eq!(server.closed(client), None, "{body:?}");
+    let refs = messages.into_iter().map(|message| message.message_ref).collect();
+    (head[9..12].parse().unwrap(), serde_json::from_str(json).unwrap(), refs)
+}
+
+/// Writers of NDJSON end the last line too.
+#[test]
+fn an_empty_line_in_a_post_is_no_message() {
+    for content_type in [
+        NDJSON,
+        "application/x-ndjson; charset=utf-8",
+        "Application/X-NDJSON;charset=UTF-8",
+        "application/x-ndjson;",
+    ] {
+        for body in [
+            format!("{JOIN}\n{BEAT}"),
+            format!("{JOIN}\n{BEAT}\n"),
+            format!("{JOIN}\r\n{BEAT}\r\n"),
+            format!("{JOIN}\n\n{BEAT}\n\n"),
+            format!("\n{JOIN}\r\n \t\r\n{BEAT}\n \n"),
+            format!("  {JOIN}  \n\t{BEAT}\t\r\n"),
+        ] {
+            let answer = post(&mut server_with(1, &[]), content_type, body.as_bytes());
+            assert_eq!(
+                answer,
+                (200, json!({"status": 200}), vec![json!("1"), json!("2"), json!("9")]),
+                "{body:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_empty_body_is_no_message() {
+    for content_type in [NDJSON, "application/x-ndjson; charset=utf-8", "application/json", "text/plain", ""]
+    {
+        for body in ["", "\n", "\r\n", " \n\t\r\n"] {
+            let answer = post(&mut server_with(1, &[]), content_type, body.as_bytes());
+            assert_eq!(answer, (200, json!({"status": 200}), vec![json!("9")]), "{content_type} {body:?}");
+        }
+    }
+}
+
+/// A line that is no message costs neither those around it nor the session, and the answer says which line it was.
+#[test]
+fn a_bad_line_costs_nothing_but_itself() {
+    let not_base64 = "expected JSON that begins with [ or {, or a binary message in base64";
+    let as_base64 = "read as base64, since it begins with neither [ nor {:";
+    for (line, reason) in [
+        (&b"%%"[..], not_base64.to_owned()),
+        (b"AAE", not_base64.to_owned()),
+        (b"\xff", not_base64.to_owned()),
+        (b"[\xff]", "the message is not UTF-8".to_owned()),
+        (b"[", "the message is not valid JSON".to_owned()),
+        (
+            b"[1,2]",
+            "expected a JSON array of five elements [join_ref, ref, topic, event, payload]".to_owned(),
+        ),
+        (b"null", format!("{as_base64} the binary message does not begin with 0, the kind of a push")),
+        (b"AAEC", format!("{as_base64} the binary message is shorter than its length bytes say")),
+    ] {
+        let whole = [JOIN.as_bytes(), b"\n", line, b"\r\n\n", BEAT.as_bytes(), b"\n"].concat();
+        let mut server = server_with(1, &[]);
+        let (status, answer, refs) = post(&mut server, NDJSON, &whole);
+        let said = format!("line 2: {reason}; the other 2 were handled");
+        assert_eq!((status, answer), (400, json!({"status": 400, "reason": said})));
+        assert_eq!(refs, ["1", "2", "9"], "{reason}");
+        assert_eq!(server.stats().lines_refused, 1);
+    }
+    let several = format!("\n%%\n[\n{BEAT}\n{{}}");
+    let (_, answer, refs) = post(&mut server_with(1, &[]), NDJSON, several.as_bytes());
+    assert_eq!(
+        answer["reason"],
+        format!("line 2: {not_base64}; 3 lines were refused; the other one was handled")
+    );
+    assert_eq!(refs, ["2", "9"]);
+    let (_, answer, _) = post(&mut server_with(1, &[]), NDJSON, b"%%");
+    assert_eq!(answer["reason"], format!("line 1: {not_base64}"));
+    let (status, answer, refs) = post(&mut server_with(1, &[]), "application/json", b"[\xff]");
+    assert_eq!((status, &answer["reason"]), (400, &json!("the message is not UTF-8")));
+    assert_eq!(refs, ["9"]);
+    let limits = [("message_bytes_max", "1024")];
+    let long = format!("[\"{}\"]\n{BEAT}", "x".repeat(1024));
+    let (_, answer, refs) = post(&mut server_with(1, &limits), NDJSON, long.as_bytes());
+    assert_eq!(
+        answer["reason"],
+        "line 1: the message is too long (limit message_bytes_max); the other one was handled"
+    );
+    assert_eq!(refs, ["2", "9"]);
+}
+
+/// Every prefix of a body is answered, and what is whole in it is handled.
+#[test]
+fn a_body_that_ends_early_costs_no_session() {
+    let body = format!("{JOIN}\r\n{BEAT}\n");
+    for end in 0..=body.len() {
+        let (status, answer, refs) = post(&mut server_with(1, &[]), NDJSON, &body.as_bytes()[..end]);
+        let whole = [JOIN.len(), body.trim_end().len()].iter().filter(|length| **length <= end).count();
+        assert_eq!(refs.len(), whole + 1, "{end}: {answer}");
+        assert!(status == 200 || status == 400 && answer["reason"].as_str().is_some(), "{end}: {answer}");
     }
 }
 

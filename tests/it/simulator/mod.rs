@@ -74,6 +74,7 @@ fn check_reach(sum: &Stats) {
         "sessions_expired",
         "polls",
         "posts",
+        "lines_refused",
     ]);
     never.extend(["answers_repeated", "handed_over", "body_timeouts"]);
     // There is no service.
