@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use hailer::http::{HeadScanner, Request, parse_head, query, upgrade};
+use hailer::http::{HeadScanner, Request, Subprotocols, parse_head, query, upgrade};
 use hailer::limits::Limits;
 
 /// What Chrome sends for `new Socket("/socket", {params: {token}})`.
@@ -52,13 +52,15 @@ fn heads(c: &mut Criterion) {
         b.iter(|| black_box(read(black_box(CHROME_UPGRADE), &limits)));
     });
     let mut out = Vec::with_capacity(256);
+    let subprotocols = Subprotocols::default();
     group.bench_function("chrome upgrade: head, query, handshake, 101", |b| {
         b.iter(|| {
             let request = read(black_box(CHROME_UPGRADE), &limits);
             let version = query::last(request.query, "vsn").expect("the query is good");
             let handshake = upgrade::check(&request).expect("the handshake is good");
+            let protocol = subprotocols.choose(&request.headers).expect("none is required");
             out.clear();
-            upgrade::write_101(&mut out, &handshake.accept(), handshake.protocols.answer());
+            upgrade::write_101(&mut out, &handshake.accept(), protocol.map(|name| &**name));
             black_box((version, &out));
         });
     });

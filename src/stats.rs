@@ -172,6 +172,8 @@ stats! {
     connects_refused_otherwise,
     /// Clients refused because of the page they come from.
     origins_refused,
+    /// Upgrades refused because none of the offered subprotocols is listed.
+    subprotocols_refused,
     /// Fresh tokens taken over by live sockets.
     renewals,
     /// Fresh tokens refused.

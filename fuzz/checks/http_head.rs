@@ -1,6 +1,6 @@
 use hailer::http::{
-    BodyDecoder, Framing, HeadError, HeadScanner, Headers, Method, Request, Response, Version, parse_head,
-    query, upgrade,
+    BodyDecoder, Framing, HeadError, HeadScanner, Headers, Method, Request, Response, Subprotocols, Version,
+    parse_head, query, upgrade,
 };
 use hailer::limits::Limits;
 
@@ -100,7 +100,9 @@ fn check_upgrade(request: &Request<'_>) {
         Ok(handshake) => {
             assert!(request.method == Method::Get && request.version == Version::Http11);
             assert!(request.body == Framing::None && handshake.key.len() == 24);
-            upgrade::write_101(&mut out, &handshake.accept(), handshake.protocols.answer());
+            let subprotocols = Subprotocols::default();
+            let protocol = subprotocols.choose(&request.headers).expect("none is required");
+            upgrade::write_101(&mut out, &handshake.accept(), protocol.map(|name| &**name));
             check_response(&out);
         }
         Err(error) => {
@@ -125,8 +127,9 @@ fn check_response(response: &[u8]) {
 
 fn check_protocols(headers: &Headers<'_>) {
     if let Ok(protocols) = upgrade::protocols(headers) {
-        assert_eq!(protocols.answer().is_some(), protocols.phoenix);
-        assert!(protocols.offered || !protocols.phoenix && protocols.bearer.is_none());
+        let listed = Subprotocols::new(&["a", "b"]).expect("these are tokens");
+        let chosen = listed.choose(headers).is_ok_and(|chosen| chosen.is_some());
+        assert!(!chosen || headers.get("sec-websocket-protocol").is_some());
         let decoded = protocols.bearer.and_then(upgrade::bearer_token);
         assert!(decoded.is_none_or(|token| token.len() <= protocols.bearer.unwrap_or_default().len()));
     }

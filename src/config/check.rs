@@ -13,6 +13,7 @@ use super::topics::{SUB, Shape, TopicRule};
 use super::{AccountSource, CheckOrigin, Place, Problem, Settings};
 use crate::auth::rights::Who;
 use crate::desk::Durability;
+use crate::http::Subprotocols;
 use crate::limits::Limits;
 
 /// The most that clocks may differ; beyond it a clock is wrong.
@@ -40,6 +41,9 @@ fn addresses(loader: &mut Loader) {
     if !path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_segment)) {
         let message = "expected a path such as \"/socket\": a slash and a name, of letters, digits and -._~";
         loader.problem_at("socket_path", message);
+    }
+    if let Err(error) = Subprotocols::new(&loader.settings.subprotocols) {
+        loader.problem_at("subprotocols", error.to_string());
     }
     match &loader.settings.host {
         Some(host) if !is_host(host) => {

@@ -28,6 +28,9 @@ table! {
         log_level: LogLevel = LogLevel::Info;
         /// Where clients connect: phoenix.js is given this path and appends the transport's name.
         socket_path: String = "/socket".to_owned();
+        /// Subprotocols that clients may offer for a WebSocket, the one that is liked best first. A client that offers
+        /// others alone is refused; without a list it is not.
+        subprotocols: Vec<String> = Vec::new(), like "[\"v12.stomp\"]";
         /// The server's own host name, for check_origin = true.
         host: Option<String> = None, like "\"example.com\"";
         /// Which web pages may connect: "conn" (of the same origin as the request), true (of `host`), a list such

@@ -134,6 +134,7 @@ fn a_whole_file_is_read() {
     assert_eq!(settings.listen, "127.0.0.1:4005".parse().unwrap());
     let origins = ["https://example.com", "//*.example.org"].map(str::to_owned).to_vec();
     assert_eq!(settings.check_origin, CheckOrigin::List(origins));
+    assert_eq!(settings.subprotocols, ["v2.chat", "v1.chat"]);
     assert_eq!(settings.limits.message_bytes_max, 1024 * 1024);
     let auth = &settings.auth;
     assert_eq!(auth.secret, Some(Secret::new(MARK)));
@@ -176,6 +177,7 @@ listen = "127.0.0.1:4005"
 shards = 0x2
 log_level = "warn"
 socket_path = "/my/socket"
+subprotocols = ["v2.chat", "v1.chat"]
 host = "example.com"
 check_origin = ["https://example.com", "//*.example.org"]
 require_origin = true

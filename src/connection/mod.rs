@@ -3,6 +3,7 @@
 mod outbox;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::auth::connect::Transport;
 use crate::http::{BodyDecoder, HeadScanner};
@@ -101,7 +102,8 @@ pub(crate) struct Session {
 pub(crate) struct Accepted {
     /// The value of `Sec-WebSocket-Accept`.
     pub(crate) key: String,
-    pub(crate) protocol: Option<&'static str>,
+    /// The subprotocol that was chosen.
+    pub(crate) protocol: Option<Arc<str>>,
 }
 
 /// What a client that waits for a decision wants.

@@ -243,7 +243,7 @@ impl Endpoint {
             Wanted::WebSocket(Ok(accepted)) if polite => {
                 self.stats.upgrade_refused += 1;
                 let mut bytes = Vec::new();
-                upgrade::write_101(&mut bytes, &accepted.key, accepted.protocol);
+                upgrade::write_101(&mut bytes, &accepted.key, accepted.protocol.as_deref());
                 let code = match refusal.advice() {
                     Advice::StayAway => CloseCode::Normal,
                     Advice::Renew => CloseCode::from(TOKEN_EXPIRED),

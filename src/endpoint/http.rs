@@ -1,5 +1,6 @@
 //! From the bytes of an HTTP connection to answers, and to WebSockets.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,7 +15,10 @@ use crate::connection::{
 };
 use crate::http::path::{is_same, segments};
 use crate::http::upgrade::{self, UpgradeError};
-use crate::http::{self, BodyDecoder, Framing, HeadError, HeadScanner, Method, Request, Response, Status};
+use crate::http::{
+    self, BodyDecoder, Framing, HeadError, HeadScanner, Method, NoneInCommon, Request, Response, Status,
+    Subprotocols,
+};
 use crate::longpoll;
 use crate::phoenix::Serializer;
 use crate::prepared::WireForm;
@@ -80,6 +84,9 @@ enum BodyRead {
     /// The connection is ending.
     Ending,
 }
+
+/// Why a WebSocket can't be spoken as its request asks for.
+type NotSpoken = (Status, Cow<'static, str>);
 
 /// Where clients connect.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -467,29 +474,19 @@ impl Endpoint {
         now: Instant,
     ) -> Next {
         let next = Next::after(keep_alive);
-        let serializer = match mount {
-            Mount::Plain | Mount::LongPoll => Some(Serializer::V2),
-            Mount::Phoenix => match http::query::last(request.query, "vsn") {
-                Ok(vsn) => Serializer::from_vsn(vsn.as_deref()),
-                Err(error) => {
-                    self.stats.upgrade_refused += 1;
-                    let body = format!("{}\n", error.reason());
-                    self.respond(id, &Response::text(Status::BadRequest, &body), keep_alive, false);
-                    return next;
-                }
-            },
-        };
-        let Some(serializer) = serializer else {
-            self.stats.upgrade_refused += 1;
-            let body = "the parameter vsn names no serializer of this server: use 2.0.0 or 1.0.0\n";
-            self.respond(id, &Response::text(Status::Forbidden, body), keep_alive, false);
-            return next;
+        let (serializer, protocol) = match self.choose(id, request, mount, now) {
+            Ok(chosen) => chosen,
+            Err((status, reason)) => {
+                self.stats.upgrade_refused += 1;
+                self.respond(id, &Response::text(status, &format!("{reason}\n")), keep_alive, false);
+                return next;
+            }
         };
         let checked = upgrade::check(request);
         // Of several bearer tokens none can be asked about.
         let ambiguous = checked == Err(UpgradeError::Protocols);
         let accepted = match checked {
-            Ok(handshake) => Ok(Accepted { key: handshake.accept(), protocol: handshake.protocols.answer() }),
+            Ok(handshake) => Ok(Accepted { key: handshake.accept(), protocol }),
             Err(error) => {
                 let mut bytes = Vec::new();
                 error.write(request, &mut bytes, keep_alive);
@@ -518,6 +515,43 @@ impl Endpoint {
         }
     }
 
+    /// What is spoken on a WebSocket, by what its request asks for.
+    fn choose(
+        &mut self,
+        id: ConnectionId,
+        request: &Request<'_>,
+        mount: Mount,
+        now: Instant,
+    ) -> Result<(Serializer, Option<Arc<str>>), NotSpoken> {
+        if mount != Mount::Phoenix {
+            // The setting is that of the Phoenix socket.
+            let chosen = Subprotocols::default().choose(&request.headers).map(Option::<&_>::cloned);
+            return Ok((Serializer::V2, chosen.unwrap_or_default()));
+        }
+        let vsn = http::query::last(request.query, "vsn");
+        let vsn = vsn.map_err(|error| (Status::BadRequest, error.reason().into()))?;
+        let protocol = match self.config.subprotocols.choose(&request.headers) {
+            Ok(protocol) => protocol.cloned(),
+            Err(NoneInCommon) => {
+                self.stats.subprotocols_refused += 1;
+                // What was offered is not repeated: some put tokens there.
+                let reason = format!(
+                    "no subprotocol in common; those of this server are {}",
+                    self.config.subprotocols
+                );
+                self.log_refusal(id, Transport::WebSocket, &reason, now);
+                return Err((Status::Forbidden, reason.into()));
+            }
+        };
+        match Serializer::from_vsn(vsn.as_deref()) {
+            Some(serializer) => Ok((serializer, protocol)),
+            None => {
+                let reason = "the parameter vsn names no serializer of this server: use 2.0.0 or 1.0.0";
+                Err((Status::Forbidden, reason.into()))
+            }
+        }
+    }
+
     /// Completes the opening handshake: the connection is a WebSocket from here on. What was read behind its
     /// request is given back.
     pub(super) fn begin_web_socket(
@@ -530,7 +564,7 @@ impl Endpoint {
     ) -> Vec<u8> {
         let mut answer = std::mem::take(&mut self.scratch);
         answer.clear();
-        upgrade::write_101(&mut answer, &accepted.key, accepted.protocol);
+        upgrade::write_101(&mut answer, &accepted.key, accepted.protocol.as_deref());
         self.queue_frame(id.slot, answer.len(), |out| out.extend_from_slice(&answer));
         self.scratch = answer;
         let socket = Socket::new(serializer, WireForm::web_socket(serializer), identity);

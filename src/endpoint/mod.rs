@@ -33,6 +33,7 @@ use crate::broker::{Broker, Inbox};
 use crate::channel::{Action, Post, Router, SocketKey};
 use crate::connection::{Bytes, Connection, Connections, Entry, State};
 use crate::guard::Guarded;
+use crate::http::Subprotocols;
 use crate::hub::{Hub, StreamKey};
 use crate::limits::Limits;
 use crate::longpoll::TokenKey;
@@ -66,6 +67,8 @@ pub struct Config {
     pub router: Arc<Router>,
     /// Where the socket is mounted; the WebSocket is at `<path>/websocket`, long-poll at `<path>/longpoll`.
     pub socket_path: Arc<str>,
+    /// The subprotocols of WebSockets at that path.
+    pub subprotocols: Subprotocols,
     /// Static pages.
     pub pages: Arc<[Page]>,
     /// A WebSocket without Phoenix on it: its path and its handler.
@@ -87,6 +90,7 @@ impl Config {
             limits: Arc::default(),
             router: Arc::new(router),
             socket_path: "/socket".into(),
+            subprotocols: Subprotocols::default(),
             pages: Arc::new([]),
             plain: None,
             origins: Arc::new(OriginCheck { policy: OriginPolicy::Conn, require_origin: false }),
@@ -149,11 +153,11 @@ pub struct Endpoint {
     ticket_serial: u32,
     refusal_log: LogBudget,
     channel_log: ChannelLog,
+    wrong_path_log: LogBudget,
     users: Users,
     calls: Calls,
     receipts: Receipts,
     /// Connections with requests that came while a poll waited, which has been answered.
-    wrong_path_log: LogBudget,
     resumed: Vec<ConnectionId>,
     work: VecDeque<Work>,
     /// Connections whose sockets failed while the flush walked over them.
@@ -202,11 +206,11 @@ impl Endpoint {
             ticket_serial: 0,
             refusal_log: LogBudget::default(),
             channel_log: ChannelLog::default(),
+            wrong_path_log: LogBudget::default(),
             users: Users::default(),
             calls: Calls::default(),
             receipts: Receipts::default(),
             resumed: Vec::new(),
-            wrong_path_log: LogBudget::default(),
             work: VecDeque::new(),
             broken: Vec::new(),
             offers: Vec::new(),

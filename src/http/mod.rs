@@ -37,6 +37,7 @@ pub mod query;
 mod response;
 mod scanner;
 mod status;
+mod subprotocols;
 mod syntax;
 pub mod upgrade;
 
@@ -44,7 +45,8 @@ pub use body::{BodyDecoder, BodyError, Progress};
 pub use error::HeadError;
 pub use head::{Framing, Method, Request, Version, parse_head};
 pub use headers::Headers;
-pub use response::{CONTINUE, Response};
 pub use media_type::MediaType;
+pub use response::{CONTINUE, Response};
 pub use scanner::HeadScanner;
 pub use status::Status;
+pub use subprotocols::{NoneInCommon, SubprotocolError, Subprotocols};

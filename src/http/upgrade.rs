@@ -16,10 +16,7 @@ use super::syntax::{is_plain, is_token, is_token_byte, text};
 use super::{Framing, Headers, Method, Request, Response, Status, Version};
 
 /// What precedes the token in the entry of `Sec-WebSocket-Protocol` that phoenix.js makes of its `authToken`.
-const BEARER_PREFIX: &str = "base64url.bearer.phx.";
-
-/// The one subprotocol that is ever answered.
-const PHOENIX: &str = "phoenix";
+pub(super) const BEARER_PREFIX: &str = "base64url.bearer.phx.";
 
 /// The most bytes of a peer's own fields that are quoted back to it.
 const QUOTE_BYTES_MAX: usize = 64;
@@ -41,35 +38,18 @@ impl Handshake<'_> {
     }
 }
 
-/// The subprotocols that a client offers.
+/// What else than subprotocols a client offers as such; [`Subprotocols`](super::Subprotocols) chooses among these.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Protocols<'a> {
-    /// Whether anything is offered.
-    pub offered: bool,
-    /// Whether `phoenix` is.
-    pub phoenix: bool,
     /// The token that phoenix.js puts here when it is given an `authToken`, still encoded;
     /// [`bearer_token`] decodes it.
     pub bearer: Option<&'a str>,
 }
 
-impl Protocols<'_> {
-    /// The subprotocol to answer. Browsers close a WebSocket that is answered with one they did not offer,
-    /// and some one whose offer is not answered.
-    #[must_use]
-    pub const fn answer(&self) -> Option<&'static str> {
-        if self.phoenix { Some(PHOENIX) } else { None }
-    }
-}
-
 /// Shows whether there is a token, not the token, which must not reach a log.
 impl std::fmt::Debug for Protocols<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Protocols")
-            .field("offered", &self.offered)
-            .field("phoenix", &self.phoenix)
-            .field("bearer", &self.bearer.map(|_| ".."))
-            .finish()
+        f.debug_struct("Protocols").field("bearer", &self.bearer.map(|_| "..")).finish()
     }
 }
 
@@ -183,8 +163,8 @@ pub fn check<'a>(request: &Request<'a>) -> Result<Handshake<'a>, UpgradeError> {
     Ok(Handshake { key, protocols: protocols(headers)? })
 }
 
-/// Reads what `Sec-WebSocket-Protocol` offers; several fields are one list. An entry that can't be a subprotocol, not
-/// being a token, can't be one of the server's either, so it is passed over like any other that is not known.
+/// Reads the token that `Sec-WebSocket-Protocol` may hold; several fields are one list. What else is offered is not judged:
+/// an entry that is no token can't be one of the server's either.
 ///
 /// On its own for those who look at the token before they look at the handshake, as Phoenix does.
 ///
@@ -194,7 +174,6 @@ pub fn check<'a>(request: &Request<'a>) -> Result<Handshake<'a>, UpgradeError> {
 pub fn protocols<'a>(headers: &Headers<'a>) -> Result<Protocols<'a>, UpgradeError> {
     let mut protocols = Protocols::default();
     for entry in headers.elements("sec-websocket-protocol") {
-        protocols.offered = true;
         if let Some(token) = entry.strip_prefix(BEARER_PREFIX.as_bytes()) {
             // `btoa` makes `/` as well, which is no token byte; some clients leave the padding.
             let is_good = |byte: &u8| is_token_byte(*byte) || matches!(byte, b'/' | b'=');
@@ -203,8 +182,6 @@ pub fn protocols<'a>(headers: &Headers<'a>) -> Result<Protocols<'a>, UpgradeErro
             if protocols.bearer.replace(token).is_some() {
                 return Err(UpgradeError::Protocols);
             }
-        } else {
-            protocols.phoenix |= entry == PHOENIX.as_bytes();
         }
     }
     Ok(protocols)
@@ -224,7 +201,8 @@ pub fn bearer_token(encoded: &str) -> Option<String> {
 
 /// Appends the answer that makes the connection a WebSocket. The frames begin right after it.
 ///
-/// `accept` is [`Handshake::accept`], `protocol` is [`Protocols::answer`] (left out if it is no token).
+/// `accept` is [`Handshake::accept`], `protocol` is what [`Subprotocols`](super::Subprotocols) has chosen (left out if it is
+/// no token).
 pub fn write_101(out: &mut Vec<u8>, accept: &str, protocol: Option<&str>) {
     out.extend_from_slice(Status::SwitchingProtocols.line().as_bytes());
     out.extend_from_slice(b"upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: ");

@@ -114,6 +114,7 @@ const REFUSALS: &[Row] = &[
     (&[("limit", "none"), ("reason", "renewal")], |stats| stats.renewals_refused),
     (&[("limit", "none"), ("reason", "reserved_event")], |stats| stats.reserved_event),
     (&[("limit", "none"), ("reason", "second_reply")], |stats| stats.replies_dropped),
+    (&[("limit", "none"), ("reason", "subprotocol")], |stats| stats.subprotocols_refused),
     (&[("limit", "none"), ("reason", "unencodable_broadcast")], |stats| stats.broadcasts_unencodable),
     (&[("limit", "none"), ("reason", "unmatched_topic")], |stats| stats.unmatched_topic),
 ];

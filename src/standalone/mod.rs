@@ -34,6 +34,7 @@ use crate::auth::origin::{OriginCheck, OriginPattern, OriginPolicy};
 use crate::board::Board;
 use crate::config::{AccountSource, CheckOrigin, RefusalStyle, Settings, WhenAway};
 use crate::endpoint::{Admission, Config};
+use crate::http::Subprotocols;
 use crate::server::accounts::{self, Accounts, AccountsConfig, Directory, StoreDirectory};
 use crate::server::denials::{Denials, StoreWatch};
 use crate::server::keys::Keys;
@@ -147,6 +148,8 @@ impl Standalone {
         let mut endpoint = Config {
             limits: Arc::new(settings.limits.clone()),
             socket_path: settings.socket_path.as_str().into(),
+            subprotocols: Subprotocols::new(&settings.subprotocols)
+                .map_err(|error| SettingsError(format!("subprotocols: {error}")))?,
             pages: Arc::new(PAGES),
             origins: Arc::new(origins(settings)?),
             ..Config::new(router)

@@ -56,6 +56,11 @@ fn settings_that_contradict_each_other_are_errors() {
         "6:1: accounts.query: expected a query with $1, the token's sub",
     );
     check_error(
+        "subprotocols = [\"v1.chat\", \"a b\"]\n",
+        "hailer.toml:1:1: subprotocols: expected names such as \"v12.stomp\": letters, digits and !#$%&'*+-.^_`|~",
+    );
+    check_error("subprotocols = [\"a\", \"a\"]\n", "hailer.toml:1:1: subprotocols: expected each name once");
+    check_error(
         "socket_path = \"socket/\"\n",
         "hailer.toml:1:1: socket_path: expected a path such as \"/socket\": a slash and a name, of letters, digits \
          and -._~",

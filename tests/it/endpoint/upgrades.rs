@@ -1,5 +1,7 @@
 //! From a request to a WebSocket.
 
+use hailer::endpoint::Config;
+use hailer::http::Subprotocols;
 use hailer::testing::{TestServer, upgrade_request, write_masked};
 
 use super::http::{answer, check, check_body, request};
@@ -27,10 +29,10 @@ fn an_upgrade_is_answered_with_its_accept_key() {
         "/socket/websocket?vsn=1.0.0",
         "/socket/websocket?vsn=9&vsn=2.0.0",
         "/socket/websocket?v%73n=2.0.0&a[b]=1",
-        "/socket/websocket",
-    ] {
         // Of no concern here, so none of it is judged.
         "/socket/websocket?vsn=2.0.0&city=Montr%E9al&sale=100%&%=%",
+        "/socket/websocket",
+    ] {
         check(
             &upgrade_request(target),
             "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
@@ -148,6 +150,7 @@ fn a_subprotocol_is_answered_if_it_is_ours_and_a_token_never() {
         ("chat", false),
         ("Phoenix", false),
         ("chat, phoenix", true),
+        ("a b, phoenix, c/d", true),
     ] {
         let head = good.replace("\r\n\r\n", &format!("\r\nSec-WebSocket-Protocol: {offered}\r\n\r\n"));
         let (_, _, answer) = answer(&config(), &head);
@@ -157,8 +160,50 @@ fn a_subprotocol_is_answered_if_it_is_ours_and_a_token_never() {
         assert!(!answer.contains("bearer") && !answer.contains("c2Vj"), "{answer}");
     }
     let two = "\r\nSec-WebSocket-Protocol: base64url.bearer.phx.YQ, base64url.bearer.phx.Yg\r\n\r\n";
-    let body = "'sec-websocket-protocol' header must be a list of tokens with at most one bearer token";
+    let body = "'sec-websocket-protocol' header must have at most one bearer token, in base64";
     check_body(&good.replace("\r\n\r\n", two), "400 Bad Request", body);
+}
+
+/// As Phoenix's option `subprotocols`: the server's order decides, and none in common is refused.
+#[test]
+fn a_listed_subprotocol_is_answered_and_others_are_refused() {
+    let listed = Config { subprotocols: Subprotocols::new(&["v2.chat", "v1.chat"]).unwrap(), ..config() };
+    let good = upgrade_request("/socket/websocket?vsn=2.0.0");
+    let token = "base64url.bearer.phx.c2VjcmV0LXRva2Vu";
+    for (offered, answered) in [
+        ("v1.chat, v2.chat".to_owned(), Some(Some("v2.chat"))),
+        ("v1.chat".to_owned(), Some(Some("v1.chat"))),
+        ("v1.chat, phoenix".to_owned(), Some(Some("phoenix"))),
+        (format!("phoenix, {token}"), Some(Some("phoenix"))),
+        (format!("v1.chat, {token}"), Some(Some("v1.chat"))),
+        (token.to_owned(), Some(None)),
+        (String::new(), Some(None)),
+        ("mqtt".to_owned(), None),
+        ("V1.chat".to_owned(), None),
+        (format!("mqtt, {token}"), None),
+    ] {
+        let head = good.replace("\r\n\r\n", &format!("\r\nSec-WebSocket-Protocol: {offered}\r\n\r\n"));
+        let (server, _, answer) = answer(&listed, &head);
+        let field =
+            answer.split("sec-websocket-protocol: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+        match answered {
+            Some(name) => {
+                assert!(answer.starts_with("HTTP/1.1 101 ") && field == name, "{offered}: {answer}");
+            }
+            None => {
+                assert!(answer.starts_with("HTTP/1.1 403 ") && field.is_none(), "{offered}: {answer}");
+                assert!(answer.ends_with(
+                    "no subprotocol in common; those of this server are phoenix, v2.chat, v1.chat\n"
+                ));
+                assert_eq!((server.stats().subprotocols_refused, server.stats().upgrade_refused), (1, 1));
+            }
+        }
+        assert!(!answer.contains("bearer") && !answer.contains("c2Vj"), "{answer}");
+    }
+    assert!(answer(&listed, &good).2.starts_with("HTTP/1.1 101 "), "who offers none needs none");
+    let plain = request("GET /socket/longpoll?vsn=2.0.0")
+        .replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n");
+    assert!(answer(&listed, &plain).2.starts_with("HTTP/1.1 200 "), "long-poll has none");
 }
 
 #[test]

@@ -85,6 +85,7 @@ fn check_reach(sum: &Stats) {
         "renewals",
         "token_",
         "origins_refused",
+        "subprotocols_refused",
         "closed_disconnected",
         "closed_stay_away",
         "closed_denied",
