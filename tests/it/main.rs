@@ -16,9 +16,9 @@ mod desk;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod doctor;
 mod endpoint;
-mod isolation;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod help;
+mod isolation;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod load;
 #[cfg(all(feature = "cli", target_os = "linux"))]
