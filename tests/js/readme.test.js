@@ -128,11 +128,12 @@ async function page(text, names = {}) {
 
 let server;
 
-test("the command comes to be, and starts the demo", async () => {
-  const [install, run] = commands(next("sh", "cargo install --path ."));
-  assert.deepEqual([install, run], ["cargo install --path .", "hailer"]);
-  assert.ok(existsSync(join(root, "Cargo.toml")) && existsSync(program));
-  server = start(run);
+test("the set-up commands exist, and the program starts the demo", async () => {
+  const setUp = commands(next("sh", "cargo run --release"));
+  assert.deepEqual(setUp, ["cargo run --release", "tests/run"]);
+  assert.match(readFileSync(join(root, "Cargo.toml"), "utf8"), /^default-run = "hailer"$/m);
+  for (const path of [join(root, "tests/run"), program]) assert.ok(existsSync(path), path);
+  server = start("hailer");
   const expected = placed(next("", "Listening on")).replaceAll("127.0.0.1:4000", `127.0.0.1:${clients}`).replaceAll("127.0.0.1:4001", `127.0.0.1:${api}`);
   for (const line of expected.trim().split("\n")) {
     const said = await server.said.take(line);
