@@ -77,6 +77,8 @@ fn check_reach(sum: &Stats) {
         "lines_refused",
     ]);
     never.extend(["answers_repeated", "handed_over", "body_timeouts"]);
+    // All payloads have the shape that the channel reads, and there is no plain WebSocket.
+    never.extend(["payloads_invalid", "closed_crashed"]);
     // There is no service.
     never.extend(["calls", "calls_refused", "calls_timed_out"]);
     // Nobody is asked who they are.

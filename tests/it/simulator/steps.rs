@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hailer::broker::{Outgoing, Tally};
-use hailer::channel::SendError;
+use hailer::channel::{PayloadBuf, SendError};
 use hailer::endpoint::Endpoint;
 use hailer::stats::Stats;
 use serde_json::json;
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::client::{Client, TOPICS, act, padding};
 use super::receipts::receipt;
 use super::sim::Sim;
-use super::world::{Cast, OUT, PLAIN, Task, body, lock};
+use super::world::{Cast, OUT, PLAIN, Task, VOID, body, lock};
 
 /// Kinds of steps, and how likely each is.
 pub(super) const KINDS: [(&str, usize); 15] = [
@@ -258,6 +258,10 @@ impl Sim {
         if !world.later.is_empty() && self.rng.chance(40) {
             let later = world.later.remove(0);
             let token = later.token;
+            if !world.take_answer(&later) {
+                let result = later.reply.reply(VOID, PayloadBuf::empty());
+                return format!("a second answer for join {token}: {result:?}");
+            }
             let payload = body(world.mailed(token), self.rng.below(40), false);
             let result = later.reply.ok(payload);
             world.joins[token].mailed += usize::from(result.is_ok());

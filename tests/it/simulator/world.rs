@@ -10,7 +10,7 @@
 //! - `h`: the same for the messages that reach a join through the shard's mailbox;
 //! - `join`: the join that it belongs to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -73,6 +73,8 @@ pub(super) const MESSAGE_BYTES: usize = 400;
 pub(super) struct Later {
     pub(super) reply: DeferredReply,
     pub(super) token: usize,
+    /// The message; `None` if that has an answer already.
+    message: Option<(usize, u64)>,
 }
 
 /// What a task sent to a channel is to do.
@@ -88,6 +90,8 @@ pub(super) struct World {
     pub(super) joins: Vec<Joined>,
     pub(super) clients: Vec<Client>,
     pub(super) later: Vec<Later>,
+    /// Messages that were answered later.
+    pub(super) answered_later: BTreeSet<(usize, u64)>,
     /// How many broadcasts have reached each shard.
     pub(super) reached: Vec<usize>,
     /// The shard that is being called, and which call of all it is.
@@ -104,6 +108,11 @@ pub(super) struct World {
 }
 
 impl World {
+    /// Takes the right to answer the message of a later answer; false if it has been answered.
+    pub(super) fn take_answer(&mut self, later: &Later) -> bool {
+        later.message.is_some_and(|message| self.answered_later.insert(message))
+    }
+
     /// How many broadcasts have reached the shard that is being called.
     fn here(&self) -> usize {
         self.reached[self.shard]
@@ -194,7 +203,7 @@ impl Script {
         let failure =
             acts.iter().filter_map(|act| act[0].as_str()).find(|act| ["fail", "panic"].contains(act));
         let mut void = failure.is_some();
-        let mut replies = 0;
+        let (mut replies, before) = (0, self.world().later.len());
         self.world().acted |= !acts.is_empty();
         for act in acts {
             match act[0].as_str() {
@@ -210,6 +219,7 @@ impl Script {
                         cx.broadcast(VOID, PayloadBuf::empty());
                     }
                 }
+                Some("reply") if replies > 0 => cx.reply(VOID, PayloadBuf::empty()),
                 Some("reply") => {
                     replies += 1;
                     self.reply(cx, act);
@@ -220,6 +230,8 @@ impl Script {
         if let Some(id) = id {
             let mut world = self.world();
             let client = world.joins[Self::token(cx)].client;
+            let message = Some((client, id)).filter(|_| replies == 0);
+            world.later[before..].iter_mut().for_each(|later| later.message = message);
             world.last_answered = Some((client, id));
             if world.clients[client].answers.insert(id, replies).is_some() {
                 world.complain(format!("the message {id} of client {client} came twice"));
@@ -253,7 +265,7 @@ impl Script {
             Some("defer") => {
                 let token = Self::token(cx);
                 if let Some(reply) = cx.defer_reply() {
-                    self.world().later.push(Later { reply, token });
+                    self.world().later.push(Later { reply, token, message: None });
                 }
             }
             Some("cast") => self.cast(cx, act),
