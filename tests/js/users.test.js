@@ -18,7 +18,7 @@ const BAD = [
   ["one of another application", (sub) => mint(sub, { iss: "others" }), "wrong token issuer"],
   ["one for another application", (sub) => mint(sub, { aud: "others" }), "wrong token audience"],
   ["a refresh token", (sub) => mint(sub, { typ: "refresh" }), "wrong token type"],
-  ["no token at all", () => keepSecret(`customer.${randomUUID()}.nonsense`), "malformed token"],
+  ["no token at all", () => keepSecret(`customer.${randomUUID()}.nonsense`), "malformed token header"],
 ];
 
 for (const way of WAYS) describe(way.name, () => {

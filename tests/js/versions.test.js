@@ -30,7 +30,7 @@ const SHORT = 3;
 
 const OPTIONS = guarded({
   api: true,
-  auth: `secret_file = "secret"\nexpiry_grace = "1s"`,
+  auth: `secret_file = "secret"\nallowed_drift = "0s"\nexpiry_grace = "1s"`,
   rest: `
     [[topics]]
     pattern = "${LOBBY}"

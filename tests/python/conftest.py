@@ -65,6 +65,7 @@ class Server:
         self._config.write_text(f"""
             [auth]
             secret_file = "secret"
+            allowed_drift = "0s"
             expiry_grace = "1s"
             [[topics]]
             pattern = "room:lobby"
