@@ -27,14 +27,14 @@ fn decode(criterion: &mut Criterion) {
         for ((serializer, vsn), text) in SERIALIZERS.into_iter().zip(texts) {
             group.throughput(Throughput::Bytes(text.len() as u64));
             group.bench_function(BenchmarkId::new(name, vsn), |bencher| {
-                bencher.iter(|| serializer.decode_text(black_box(text), &limits).map(|_| ()));
+                bencher.iter(|| serializer.decode_text(black_box(text), &limits).is_ok());
             });
         }
     }
     let push = b"\0\x01\x01\x0a\x0713room:lobbynew_msg\x01\x02\x03\x04";
     group.throughput(Throughput::Bytes(push.len() as u64));
     group.bench_function("binary_push/v2", |bencher| {
-        bencher.iter(|| Serializer::V2.decode_binary(black_box(push), &limits).map(|_| ()));
+        bencher.iter(|| Serializer::V2.decode_binary(black_box(push), &limits).is_ok());
     });
     group.finish();
 }

@@ -29,7 +29,7 @@ pub enum Blame {
 pub enum Fault {
     /// The bytes break RFC 6455, or a limit of it.
     Frame(ProtocolError),
-    /// The message is no Phoenix message.
+    /// The message is no Phoenix message, and nothing in it says what a reply could refer to.
     Message(DecodeError),
     /// Nothing came from the client for `idle_timeout`.
     Idle,

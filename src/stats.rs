@@ -98,6 +98,8 @@ stats! {
     joins,
     /// Joins refused by the channel.
     join_refused,
+    /// Messages answered with an error because something in them is wrong, or beyond a limit.
+    messages_refused,
     /// Joins or pushes answered "unmatched topic".
     unmatched_topic,
     /// Joins refused because of `channels_per_socket_max`.
@@ -130,7 +132,7 @@ stats! {
     closed_bad_text,
     /// Of these, because of a frame or message that is too long (1009).
     closed_too_big,
-    /// WebSockets closed for a message that is no Phoenix message.
+    /// WebSockets closed for a message that is no Phoenix message, so that it could not be answered.
     closed_bad_message,
     /// WebSockets closed because of `idle_timeout`.
     closed_idle,

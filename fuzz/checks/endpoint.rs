@@ -44,6 +44,7 @@ use hailer::limits::Limits;
 use hailer::phoenix::Payload;
 use hailer::service::{Service, ServiceReply, ServiceRequest};
 use hailer::testing::{read_frames, upgrade_request, write_masked};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 /// Whatever happens, nothing panics, what is sent is well-formed, and nothing is left at the end.
@@ -549,8 +550,12 @@ fn check_received(bytes: &[u8]) {
         assert_eq!(before, Some(0x1), "a ping stands right behind its broadcast");
     }
     for frame in frames.iter().filter(|frame| frame.opcode == 0x1) {
-        let message: Value = serde_json::from_slice(&frame.payload).expect("a text frame is JSON");
-        let fields = message.as_array().map(Vec::len).or(message.as_object().map(serde_json::Map::len));
-        assert!(matches!(fields, Some(4 | 5)), "{message}");
+        // A reply may repeat a topic that is too deep, or no text, for a `Value`.
+        let text = std::str::from_utf8(&frame.payload).expect("a text frame is UTF-8");
+        let fields = match text.starts_with('[') {
+            true => serde_json::from_str::<Vec<&RawValue>>(text).map(|fields| fields.len()),
+            false => serde_json::from_str::<BTreeMap<String, &RawValue>>(text).map(|fields| fields.len()),
+        };
+        assert!(matches!(fields, Ok(4 | 5)), "{text}");
     }
 }

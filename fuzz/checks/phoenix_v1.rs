@@ -1,5 +1,5 @@
 use hailer::limits::Limits;
-use hailer::phoenix::{Kind, Message, Serializer, events};
+use hailer::phoenix::{Kind, Message, Payload, Refused, Serializer, Undecodable, events};
 
 const V1: Serializer = Serializer::V1;
 
@@ -20,8 +20,27 @@ pub(super) fn check(data: &[u8]) {
     };
     match message {
         Ok(message) => check_message(bytes, &message, &limits),
-        Err(error) => assert!(!error.reason().is_empty() && error.reason().len() <= 123),
+        Err(Undecodable::Unreadable(error)) => {
+            assert!(!error.reason().is_empty() && error.reason().len() <= 123);
+        }
+        Err(Undecodable::Refused(refused)) => check_refused(bytes, &refused),
     }
+}
+
+/// The reply repeats ref and topic as they were, so that it is no longer than the message but for what it says.
+fn check_refused(bytes: &[u8], refused: &Refused<'_>) {
+    let Refused { join_ref, message_ref, topic, .. } = refused;
+    let mut out = Vec::new();
+    let kind = V1.encode_reply(&mut out, *join_ref, *message_ref, topic, "error", Payload::empty());
+    assert_eq!(kind, Ok(Kind::Text));
+    assert!(out.len() <= bytes.len() + 100, "{} of {}", out.len(), bytes.len());
+    let text = std::str::from_utf8(&out).expect("text is UTF-8");
+    let again = match V1.decode_text(text, &Limits::default()) {
+        Ok(reply) => (reply.message_ref, reply.topic),
+        Err(Undecodable::Refused(again)) => (again.message_ref, again.topic),
+        Err(Undecodable::Unreadable(error)) => panic!("{error}: {text}"),
+    };
+    assert_eq!((again.0, &again.1), (*message_ref, topic));
 }
 
 fn check_message(bytes: &[u8], message: &Message<'_>, limits: &Limits) {

@@ -1,6 +1,7 @@
 use hailer::limits::Limits;
 use hailer::phoenix::{
-    DecodeError, Kind, Message, Payload, Ref, RefBuf, Serializer, TopicField, events, write_json_string,
+    Kind, Message, Payload, Ref, RefBuf, Refused, Serializer, TopicField, Undecodable, events,
+    write_json_string,
 };
 
 const V2: Serializer = Serializer::V2;
@@ -27,7 +28,7 @@ fn check_text(text: &str, limits: &Limits) {
     }
     let message = match V2.decode_text(text, limits) {
         Ok(message) => message,
-        Err(error) => return check_error(error),
+        Err(error) => return check_error(text.len(), &error),
     };
     assert_json(text);
     check_limits(&message, limits);
@@ -44,7 +45,7 @@ fn check_text(text: &str, limits: &Limits) {
 fn check_binary(bytes: &[u8], limits: &Limits) {
     let message = match V2.decode_binary(bytes, limits) {
         Ok(message) => message,
-        Err(error) => return check_error(error),
+        Err(error) => return check_error(bytes.len(), &error),
     };
     check_limits(&message, limits);
     assert!(message.join_ref.is_some() && message.message_ref.is_some());
@@ -56,8 +57,23 @@ fn check_binary(bytes: &[u8], limits: &Limits) {
     check_binary_reply(&message);
 }
 
-fn check_error(error: DecodeError) {
+/// A message that can be answered is answered with what the client sent, and with little more than that.
+fn check_error(len: usize, error: &Undecodable<'_>) {
     assert!(!error.reason().is_empty() && error.reason().len() <= 123);
+    let Undecodable::Refused(Refused { join_ref, message_ref, topic, .. }) = error else { return };
+    let mut out = Vec::new();
+    let kind = V2.encode_reply(&mut out, *join_ref, *message_ref, topic, "error", Payload::empty());
+    assert_eq!(kind, Ok(Kind::Text));
+    // Names in bytes, of at most 255 each, may be written with escapes.
+    let growth = 5 * out.iter().filter(|byte| **byte == b'\\').count();
+    assert!(out.len() <= len + growth + 100, "{} of {len}", out.len());
+    let text = std::str::from_utf8(&out).expect("text is UTF-8");
+    let again = match V2.decode_text(text, &Limits::default()) {
+        Ok(reply) => (reply.join_ref, reply.message_ref, reply.topic),
+        Err(Undecodable::Refused(again)) => (again.join_ref, again.message_ref, again.topic),
+        Err(Undecodable::Unreadable(error)) => panic!("{error}: {text}"),
+    };
+    assert_eq!((again.0, again.1, &again.2), (*join_ref, *message_ref, topic));
 }
 
 /// An independent parser takes the text for JSON.

@@ -13,7 +13,7 @@ use super::users::ACCESS_TOKEN;
 use crate::channel::{Action, Assigns, Ended, Failure, JoinError, PayloadBuf, RouteIndex};
 use crate::connection::ConnectionId;
 use crate::hub::TopicId;
-use crate::phoenix::{self, Message, Payload, Ref, RefBuf, TopicField, events};
+use crate::phoenix::{self, Message, Payload, Ref, RefBuf, Refused, TopicField, events};
 use crate::socket::Join;
 
 impl Endpoint {
@@ -258,6 +258,17 @@ impl Endpoint {
             Ok(serializer.encode_close(out, join_ref, &joined.topic))
         });
         self.terminate(&joined, join.assigns, Ended::Left, now);
+    }
+
+    /// Answers a message that is wrong by itself. Whether its topic is joined makes no difference.
+    pub(super) fn refuse_message(&mut self, slot: u32, refused: &Refused<'_>, now: Instant) {
+        let Refused { join_ref, message_ref, topic, error } = refused;
+        self.stats.messages_refused += 1;
+        debug!(slot, reason = error.reason(), "a client's message is refused");
+        let reason = PayloadBuf::reason(error.reason());
+        self.send_message(slot, now, |serializer, out| {
+            serializer.encode_reply(out, *join_ref, *message_ref, topic, "error", reason.as_payload())
+        });
     }
 
     fn reply_unmatched(&mut self, slot: u32, message: &Message<'_>, now: Instant) {

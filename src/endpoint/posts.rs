@@ -9,6 +9,7 @@ use super::http::Next;
 use crate::connection::{BodyOf, ConnectionId, State};
 use crate::http::{self, Request};
 use crate::longpoll::{self, Batch, Line, LineError, Status, TooManyLines};
+use crate::phoenix::Undecodable;
 
 impl Endpoint {
     /// The head of a POST has come: its body is read next.
@@ -108,9 +109,13 @@ impl Endpoint {
                 self.dispatch(id, &message, now);
                 Handled::Done
             }
-            (Err(error), Line::Text(_)) => Handled::Refused(error.reason().into()),
+            (Err(Undecodable::Refused(refused)), _) => {
+                self.refuse_message(id.slot, &refused, now);
+                Handled::Done
+            }
+            (Err(Undecodable::Unreadable(error)), Line::Text(_)) => Handled::Refused(error.reason().into()),
             // It may have been meant as JSON: what begins otherwise than a message does is base64 by accident.
-            (Err(error), Line::Binary(_)) => Handled::Refused(
+            (Err(Undecodable::Unreadable(error)), Line::Binary(_)) => Handled::Refused(
                 format!("read as base64, since it begins with neither [ nor {{: {}", error.reason()).into(),
             ),
         }

@@ -9,7 +9,7 @@ use crate::connection::{ConnectionId, State};
 use crate::fault::Fault;
 use crate::guard;
 use crate::limits::Limits;
-use crate::phoenix::{HeartbeatRef, Serializer};
+use crate::phoenix::{HeartbeatRef, Serializer, Undecodable};
 use crate::ws::{self, Control, Data, Input, Message, OpCode};
 
 /// A message of a WebSocket without Phoenix on it.
@@ -99,7 +99,8 @@ impl Endpoint {
         self.stats.messages_in += 1;
         match decoded {
             Ok(message) => self.dispatch(id, &message, now),
-            Err(error) => self.fail(id.slot, Fault::Message(error), now),
+            Err(Undecodable::Refused(refused)) => self.refuse_message(id.slot, &refused, now),
+            Err(Undecodable::Unreadable(error)) => self.fail(id.slot, Fault::Message(error), now),
         }
     }
 

@@ -7,89 +7,11 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 use serde_json::value::RawValue;
 
 use super::json::{has_lone_surrogate, is_deeper_than, parse_string};
-use super::{Message, Payload, Ref, Serializer, TopicField};
+use super::{DecodeError, Message, MessageError, Payload, Ref, Refused, Serializer, TopicField, Undecodable};
 use crate::limits::Limits;
 
 /// The first byte of a binary message: a push.
 pub(super) const PUSH: u8 = 0;
-
-/// Why what a client sent is no message. Always the peer's fault.
-///
-/// Phoenix answers each of these by ending the connection with close code 1011 and no reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DecodeError {
-    /// The text is not JSON (RFC 8259).
-    NotJson,
-    /// A string has an escape that is one half of a surrogate pair.
-    LoneSurrogate,
-    /// Arrays and objects are nested deeper than `json_depth_max`, the message itself being the first level.
-    TooDeep,
-    /// V2: the JSON is no array.
-    NotAnArray,
-    /// V2: the array has fewer than five elements.
-    TooFewElements,
-    /// V1: the JSON is no object.
-    NotAnObject,
-    /// V1: `topic`, `event`, `payload` or `ref` is not there.
-    MissingKey,
-    /// The event is not a string.
-    EventNotAString,
-    /// The topic has more bytes than `topic_bytes_max`.
-    TopicTooLong,
-    /// The event has more bytes than `event_bytes_max`.
-    EventTooLong,
-    /// A ref or join_ref has more bytes, as JSON text, than `ref_bytes_max`.
-    RefTooLong,
-    /// Text, or a field of a binary message that is text, is not UTF-8.
-    BadUtf8,
-    /// V2: a binary message ends before the fields that it announces.
-    BinaryTruncated,
-    /// V2: a binary message is no push. Clients send nothing else.
-    BinaryUnknownKind,
-}
-
-impl DecodeError {
-    /// What is wrong, for a person who wrote the message by hand: at most 123 bytes, so that it fits a
-    /// WebSocket close frame.
-    #[must_use]
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::NotJson => "the message is not valid JSON",
-            Self::LoneSurrogate => {
-                "a string in the message has a \\u escape that is half of a surrogate pair"
-            }
-            Self::TooDeep => "arrays and objects are nested too deep in the message (limit json_depth_max)",
-            Self::NotAnArray => {
-                "expected a JSON array [join_ref, ref, topic, event, payload] since vsn is 2.0.0"
-            }
-            Self::TooFewElements => {
-                "expected a JSON array of five elements [join_ref, ref, topic, event, payload]"
-            }
-            Self::NotAnObject => {
-                "expected a JSON object with topic, event, payload and ref; for arrays connect with vsn=2.0.0"
-            }
-            Self::MissingKey => {
-                "expected a JSON object with all of the keys topic, event, payload and ref (null if none)"
-            }
-            Self::EventNotAString => "the event is not a string",
-            Self::TopicTooLong => "the topic is too long (limit topic_bytes_max)",
-            Self::EventTooLong => "the event is too long (limit event_bytes_max)",
-            Self::RefTooLong => "the ref or join_ref is too long (limit ref_bytes_max)",
-            Self::BadUtf8 => "the message, or a name in a binary message, is not UTF-8",
-            Self::BinaryTruncated => "the binary message is shorter than its length bytes say",
-            Self::BinaryUnknownKind => "the binary message does not begin with 0, the kind of a push",
-        }
-    }
-}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.reason())
-    }
-}
-
-impl std::error::Error for DecodeError {}
 
 impl Serializer {
     /// Decodes the text of one message.
@@ -100,26 +22,29 @@ impl Serializer {
     /// message have the same form, so this decodes both.
     ///
     /// # Errors
-    /// The text is no message, or beyond one of `limits`.
-    pub fn decode_text<'a>(self, text: &'a str, limits: &Limits) -> Result<Message<'a>, DecodeError> {
+    /// The text is no message, or something in it is wrong or beyond one of `limits`.
+    pub fn decode_text<'a>(self, text: &'a str, limits: &Limits) -> Result<Message<'a>, Undecodable<'a>> {
         if self == Self::V2
             && let Some(fields) = PlainFields::split(text).filter(|_| limits.json_depth_max >= 2)
         {
             return fields.into_message(limits);
         }
-        if is_deeper_than(text, limits.json_depth_max) {
-            return Err(DecodeError::TooDeep);
-        }
-        if has_lone_surrogate(text) {
-            return Err(DecodeError::LoneSurrogate);
-        }
+        // Neither keeps the fields from being found: what they hold is looked for, but kept as it is, and values that
+        // are kept so are passed over without recursion.
+        let error = if is_deeper_than(text, limits.json_depth_max) {
+            Some(MessageError::TooDeep)
+        } else if has_lone_surrogate(text) {
+            Some(MessageError::LoneSurrogate)
+        } else {
+            None
+        };
         let fields = match self {
             Self::V1 => parse::<Object<'a>>(text, DecodeError::NotAnObject)?.into_fields()?,
             Self::V2 => {
                 parse::<Array<'a>>(text, DecodeError::NotAnArray)?.0.ok_or(DecodeError::TooFewElements)?
             }
         };
-        fields.into_message(limits)
+        fields.into_message(error, limits)
     }
 
     /// Decodes the bytes of one binary message.
@@ -128,54 +53,116 @@ impl Serializer {
     /// Phoenix, the opcode means nothing, and the bytes are taken as text.
     ///
     /// # Errors
-    /// The bytes are no message, or beyond one of `limits`.
-    pub fn decode_binary<'a>(self, bytes: &'a [u8], limits: &Limits) -> Result<Message<'a>, DecodeError> {
-        match self {
-            Self::V1 => self.decode_text(utf8(bytes)?, limits),
-            Self::V2 => decode_push(bytes, limits),
+    /// The bytes are no message, or something in it is wrong or beyond one of `limits`.
+    pub fn decode_binary<'a>(self, bytes: &'a [u8], limits: &Limits) -> Result<Message<'a>, Undecodable<'a>> {
+        if self == Self::V1 {
+            return self.decode_text(utf8(bytes).ok_or(DecodeError::BadUtf8)?, limits);
+        }
+        let (kind, rest) = bytes.split_first().ok_or(DecodeError::BinaryTruncated)?;
+        match *kind {
+            PUSH => decode_push(rest, limits),
+            _ => Err(DecodeError::BinaryUnknownKind.into()),
         }
     }
 }
 
-/// Decodes `0 | len(join_ref) | len(ref) | len(topic) | len(event) | join_ref | ref | topic | event | data`.
-fn decode_push<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Message<'a>, DecodeError> {
-    let (kind, rest) = bytes.split_first().ok_or(DecodeError::BinaryTruncated)?;
-    if *kind != PUSH {
-        return Err(DecodeError::BinaryUnknownKind);
+/// Decodes `len(join_ref) | len(ref) | len(topic) | len(event) | join_ref | ref | topic | event | data`.
+fn decode_push<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Message<'a>, Undecodable<'a>> {
+    let (sizes, rest) = bytes.split_first_chunk::<4>().ok_or(DecodeError::BinaryTruncated)?;
+    let ([join_ref, message_ref, topic, event], data) = split_fields(sizes, rest)?;
+    let envelope = Envelope::from_bytes(join_ref, message_ref, topic)?;
+    match utf8(event) {
+        Some(event) => envelope.into_message(Cow::Borrowed(event), Payload::Binary(data), limits),
+        None => Err(envelope.refuse(MessageError::NameNotUtf8)),
     }
-    let (sizes, mut rest) = rest.split_first_chunk::<4>().ok_or(DecodeError::BinaryTruncated)?;
-    let mut fields: [&[u8]; 4] = [&[]; 4];
+}
+
+/// The fields that `bytes` begins with, and what follows them.
+fn split_fields<'a, const N: usize>(
+    sizes: &[u8; N],
+    bytes: &'a [u8],
+) -> Result<([&'a [u8]; N], &'a [u8]), DecodeError> {
+    let (mut fields, mut rest): ([&[u8]; N], _) = ([&[]; N], bytes);
     for (field, size) in fields.iter_mut().zip(sizes) {
         (*field, rest) = rest.split_at_checked(usize::from(*size)).ok_or(DecodeError::BinaryTruncated)?;
     }
-    let [join_ref, message_ref, topic, event] = fields;
-    Ok(Message {
-        join_ref: Some(check_ref(Ref::from_bytes(join_ref)?, limits)?),
-        message_ref: Some(check_ref(Ref::from_bytes(message_ref)?, limits)?),
-        topic: check_topic(TopicField::from(utf8(topic)?), limits)?,
-        event: check_event(Cow::Borrowed(utf8(event)?), limits)?,
-        payload: Payload::Binary(rest),
-    })
+    Ok((fields, rest))
 }
 
-fn utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
-    simdutf8::basic::from_utf8(bytes).map_err(|_| DecodeError::BadUtf8)
+fn utf8(bytes: &[u8]) -> Option<&str> {
+    simdutf8::basic::from_utf8(bytes).ok()
 }
 
-fn check_ref<'a>(reference: Ref<'a>, limits: &Limits) -> Result<Ref<'a>, DecodeError> {
-    if reference.json_len() > limits.ref_bytes_max { Err(DecodeError::RefTooLong) } else { Ok(reference) }
+/// What the reply to a message needs to be found by the client.
+struct Envelope<'a> {
+    join_ref: Option<Ref<'a>>,
+    message_ref: Option<Ref<'a>>,
+    topic: TopicField<'a>,
 }
 
-fn check_topic<'a>(topic: TopicField<'a>, limits: &Limits) -> Result<TopicField<'a>, DecodeError> {
-    let len = match &topic {
-        TopicField::Text(text) => text.len(),
-        TopicField::Other(json) => json.len(),
-    };
-    if len > limits.topic_bytes_max { Err(DecodeError::TopicTooLong) } else { Ok(topic) }
+impl<'a> Envelope<'a> {
+    /// The envelope of a binary message.
+    fn from_bytes(
+        join_ref: &'a [u8],
+        message_ref: &'a [u8],
+        topic: &'a [u8],
+    ) -> Result<Self, Undecodable<'a>> {
+        let name = utf8(topic);
+        let envelope = Self {
+            join_ref: Ref::from_bytes(join_ref).ok(),
+            message_ref: Ref::from_bytes(message_ref).ok(),
+            // phoenix.js before 1.8 writes each UTF-16 unit of a name as one byte, so up to U+00FF these
+            // are the characters that the client knows its topic by.
+            topic: TopicField::Text(name.map_or_else(|| latin1(topic).into(), Cow::Borrowed)),
+        };
+        if name.is_none() || envelope.join_ref.is_none() || envelope.message_ref.is_none() {
+            return Err(envelope.refuse(MessageError::NameNotUtf8));
+        }
+        Ok(envelope)
+    }
+
+    fn refuse(self, error: MessageError) -> Undecodable<'a> {
+        let Self { join_ref, message_ref, topic } = self;
+        Undecodable::Refused(Refused { join_ref, message_ref, topic, error })
+    }
+
+    /// The whole message, if what it is called by is within `limits`.
+    fn into_message(
+        self,
+        event: Cow<'a, str>,
+        payload: Payload<'a>,
+        limits: &Limits,
+    ) -> Result<Message<'a>, Undecodable<'a>> {
+        if let Some(error) = self.beyond(&event, limits) {
+            return Err(self.refuse(error));
+        }
+        let Self { join_ref, message_ref, topic } = self;
+        Ok(Message { join_ref, message_ref, topic, event, payload })
+    }
+
+    /// The limit that a name is beyond.
+    fn beyond(&self, event: &str, limits: &Limits) -> Option<MessageError> {
+        let is_long = |reference: &Option<Ref<'_>>| {
+            reference.is_some_and(|reference| reference.json_len() > limits.ref_bytes_max)
+        };
+        let topic_len = match &self.topic {
+            TopicField::Text(text) => text.len(),
+            TopicField::Other(json) => json.len(),
+        };
+        if is_long(&self.join_ref) || is_long(&self.message_ref) {
+            Some(MessageError::RefTooLong)
+        } else if topic_len > limits.topic_bytes_max {
+            Some(MessageError::TopicTooLong)
+        } else if event.len() > limits.event_bytes_max {
+            Some(MessageError::EventTooLong)
+        } else {
+            None
+        }
+    }
 }
 
-fn check_event<'a>(event: Cow<'a, str>, limits: &Limits) -> Result<Cow<'a, str>, DecodeError> {
-    if event.len() > limits.event_bytes_max { Err(DecodeError::EventTooLong) } else { Ok(event) }
+fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
 }
 
 /// Parses all of `text`; an error of shape is `wrong_shape`, any other means that it is no JSON.
@@ -194,18 +181,25 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn into_message(self, limits: &Limits) -> Result<Message<'a>, DecodeError> {
-        let decode_ref = |json| Ref::from_json(json).map(|some| check_ref(some, limits)).transpose();
+    /// `error` is what is known to be wrong with the text as a whole.
+    fn into_message(
+        self,
+        error: Option<MessageError>,
+        limits: &Limits,
+    ) -> Result<Message<'a>, Undecodable<'a>> {
         let topic = self.topic.get();
-        let topic = parse_string(topic).map_or(TopicField::Other(topic), TopicField::Text);
-        let event = parse_string(self.event.get()).ok_or(DecodeError::EventNotAString)?;
-        Ok(Message {
-            join_ref: self.join_ref.map_or(Ok(None), decode_ref)?,
-            message_ref: decode_ref(self.message_ref)?,
-            topic: check_topic(topic, limits)?,
-            event: check_event(event, limits)?,
-            payload: Payload::Json(self.payload),
-        })
+        let envelope = Envelope {
+            join_ref: self.join_ref.and_then(Ref::from_json),
+            message_ref: Ref::from_json(self.message_ref),
+            topic: parse_string(topic).map_or(TopicField::Other(topic), TopicField::Text),
+        };
+        if let Some(error) = error {
+            return Err(envelope.refuse(error));
+        }
+        match parse_string(self.event.get()) {
+            Some(event) => envelope.into_message(event, Payload::Json(self.payload), limits),
+            None => Err(envelope.refuse(MessageError::EventNotAString)),
+        }
     }
 }
 
@@ -238,15 +232,13 @@ impl<'a> PlainFields<'a> {
         })
     }
 
-    fn into_message(self, limits: &Limits) -> Result<Message<'a>, DecodeError> {
-        let decode_ref = |json| check_ref(Ref::from_json_text(json), limits);
-        Ok(Message {
-            join_ref: self.join_ref.map(decode_ref).transpose()?,
-            message_ref: self.message_ref.map(decode_ref).transpose()?,
-            topic: check_topic(TopicField::from(self.topic), limits)?,
-            event: check_event(Cow::Borrowed(self.event), limits)?,
-            payload: Payload::empty(),
-        })
+    fn into_message(self, limits: &Limits) -> Result<Message<'a>, Undecodable<'a>> {
+        let envelope = Envelope {
+            join_ref: self.join_ref.map(Ref::from_json_text),
+            message_ref: self.message_ref.map(Ref::from_json_text),
+            topic: TopicField::from(self.topic),
+        };
+        envelope.into_message(Cow::Borrowed(self.event), Payload::empty(), limits)
     }
 }
 

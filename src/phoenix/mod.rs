@@ -10,8 +10,9 @@
 //! ([`Serializer::V2`], `Phoenix.Socket.V2.JSONSerializer`). Payloads are checked to be JSON but never parsed
 //! into a tree: they stay the text that the client sent, and a broadcast passes that text on.
 //!
-//! Everything here is a function of its arguments. What a peer sends is answered with a [`DecodeError`],
-//! never with a panic, and no memory is reserved on the word of a peer.
+//! Everything here is a function of its arguments. What a peer sends is answered with an [`Undecodable`], which says
+//! whether there is a message that a reply could refer to, never with a panic; and no memory is reserved on the word
+//! of a peer.
 //!
 //! ```
 //! use hailer::limits::Limits;
@@ -32,6 +33,7 @@
 
 mod decode;
 mod encode;
+mod error;
 mod heartbeat;
 mod json;
 mod message;
@@ -39,8 +41,8 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-pub use decode::DecodeError;
 pub use encode::EncodeError;
+pub use error::{DecodeError, MessageError, Refused, Undecodable};
 pub use heartbeat::HeartbeatRef;
 pub use json::write_json_string;
 #[cfg(feature = "api")]

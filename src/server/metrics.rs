@@ -102,6 +102,7 @@ const REFUSALS: &[Row] = &[
     (&[("limit", "sessions_per_address_max"), ("reason", "session")], |stats| stats.sessions_without_room),
     (&[("limit", "none"), ("reason", "accounts_unavailable")], |stats| stats.connects_unavailable),
     (&[("limit", "none"), ("reason", "application")], |stats| stats.connects_refused_otherwise),
+    (&[("limit", "none"), ("reason", "bad_message")], |stats| stats.messages_refused),
     (&[("limit", "none"), ("reason", "bad_request")], |stats| stats.http_refused),
     (&[("limit", "none"), ("reason", "bad_token")], |stats| stats.connects_bad_token),
     (&[("limit", "none"), ("reason", "bad_user")], |stats| stats.connects_bad_user),

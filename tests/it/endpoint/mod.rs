@@ -22,6 +22,7 @@ mod origins;
 mod overload;
 mod pushing;
 mod receipts;
+mod refused;
 mod slow_readers;
 mod undecodable;
 mod upgrades;

@@ -137,7 +137,8 @@ impl Client {
                 self.ends.push_back(self.unsent.len());
                 "ping".to_owned()
             }
-            92..97 => self.odd(topic, rng),
+            92..95 => self.odd(topic, rng),
+            95..97 => self.wrong(topic, rng),
             97 => {
                 let code = *rng.pick(&[None, Some(1000), Some(1001), Some(4000)]);
                 self.close(code);
@@ -201,6 +202,43 @@ impl Client {
         let id = self.id(Kind::Other, topic, false);
         self.message(None, id, topic, event, &json!([null, 1.5, "\u{1f980}"]), false, rng);
         format!("#{id} {event} {topic}")
+    }
+
+    /// A message in which something is wrong, but not with its ref and its topic.
+    fn wrong(&mut self, topic: &'static str, rng: &mut Rng) -> String {
+        let long = "x".repeat(300);
+        let mut topic = topic.to_owned();
+        let (mut join_ref, mut event) = ("null".to_owned(), "\"do\"".to_owned());
+        let mut payload = "{}".to_owned();
+        let what = *rng.pick(&[
+            "topic_bytes_max",
+            "event_bytes_max",
+            "ref_bytes_max",
+            "json_depth_max",
+            "surrogate",
+            "not a string",
+        ]);
+        match what {
+            "topic_bytes_max" => topic.push_str(&long),
+            "event_bytes_max" => event = format!("\"{long}\""),
+            "ref_bytes_max" => join_ref = format!("\"{long}\""),
+            "json_depth_max" => payload = ["[".repeat(300), "]".repeat(300)].concat(),
+            "surrogate" => payload = r#"{"name":"Zoe \ud83d"}"#.to_owned(),
+            _ => event = "{}".to_owned(),
+        }
+        let id = self.id(Kind::Wrong(what), &topic, false);
+        let message = if self.nature.v1 {
+            format!(
+                r#"{{"topic":"{topic}","event":{event},"payload":{payload},"ref":{id},"join_ref":{join_ref}}}"#
+            )
+        } else {
+            format!(r#"[{join_ref},{id},"{topic}",{event},{payload}]"#)
+        };
+        let mut out = Vec::new();
+        self.fragments(TEXT, message.as_bytes(), &mut out, rng);
+        self.unsent.extend(out);
+        self.ends.push_back(self.unsent.len());
+        format!("#{id} wrong: {what}")
     }
 
     /// The join_ref for a message of a topic, and whether it is that of an earlier join.

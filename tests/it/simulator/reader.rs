@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Push,
     /// What is answered once whatever happens: heartbeats, reserved events, odd topics.
     Other,
+    /// A message in which something is wrong: the reply's reason holds this.
+    Wrong(&'static str),
 }
 
 /// A message that the client has sent.
@@ -269,6 +271,10 @@ impl Reader {
             Kind::Push => {
                 let reason = response["reason"].as_str();
                 assert!(matches!(reason, Some("unmatched topic" | "overloaded")), "{reason:?}");
+            }
+            Kind::Wrong(what) => {
+                let reason = response["reason"].as_str();
+                assert!(reason.is_some_and(|reason| reason.contains(what)), "{what}: {reason:?}");
             }
             Kind::Leave | Kind::Other => {}
         }
