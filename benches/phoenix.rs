@@ -34,7 +34,13 @@ fn decode(criterion: &mut Criterion) {
     let push = b"\0\x01\x01\x0a\x0713room:lobbynew_msg\x01\x02\x03\x04";
     group.throughput(Throughput::Bytes(push.len() as u64));
     group.bench_function("binary_push/v2", |bencher| {
-        bencher.iter(|| Serializer::V2.decode_binary(black_box(push), &limits).is_ok());
+        bencher.iter(|| Serializer::V2.decode_binary(black_box(push), &mut String::new(), &limits).is_ok());
+    });
+    let broadcast = b"\x03\x01\x01\x0e\x05\0\x0113realtime:lobbyshout{\"x\":1,\"y\":[2,3]}";
+    group.throughput(Throughput::Bytes(broadcast.len() as u64));
+    group.bench_function("user_broadcast/v2", |bencher| {
+        bencher
+            .iter(|| Serializer::V2.decode_binary(black_box(broadcast), &mut String::new(), &limits).is_ok());
     });
     group.finish();
 }

@@ -124,6 +124,7 @@ impl Restricted {
         let bytes = match payload {
             Payload::Json(json) => json.get().len(),
             Payload::Binary(bytes) => bytes.len(),
+            Payload::UserBroadcast(broadcast) => broadcast.data().len(),
         };
         if self.rule.payload_bytes_max.is_some_and(|bytes_max| bytes > bytes_max) {
             return Some("payload too large (payload_bytes_max)");

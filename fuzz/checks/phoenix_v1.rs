@@ -11,8 +11,9 @@ pub(super) fn check(data: &[u8]) {
         (limits.topic_bytes_max, limits.event_bytes_max) = (8, 8);
         (limits.ref_bytes_max, limits.json_depth_max) = (8, 4);
     }
+    let mut scratch = String::new();
     let message = if choice & 1 != 0 {
-        V1.decode_binary(bytes, &limits)
+        V1.decode_binary(bytes, &mut scratch, &limits)
     } else {
         let Ok(text) = std::str::from_utf8(bytes) else { return };
         super::heartbeat::check(V1, text, &limits);

@@ -43,7 +43,8 @@ fn check_text(text: &str, limits: &Limits) {
 }
 
 fn check_binary(bytes: &[u8], limits: &Limits) {
-    let message = match V2.decode_binary(bytes, limits) {
+    let mut scratch = String::new();
+    let message = match V2.decode_binary(bytes, &mut scratch, limits) {
         Ok(message) => message,
         Err(error) => return check_error(bytes.len(), &error),
     };
@@ -51,10 +52,42 @@ fn check_binary(bytes: &[u8], limits: &Limits) {
     assert!(message.join_ref.is_some() && message.message_ref.is_some());
 
     let mut out = Vec::new();
-    assert_eq!(V2.encode_message(&mut out, &message), Ok(Kind::Binary));
-    assert_eq!(out, bytes);
+    match (message.payload, V2.encode_message(&mut out, &message)) {
+        // What a user broadcasts as JSON is the text that it stands for, and that is within the same limits.
+        (Payload::Json(json), Ok(Kind::Text)) => {
+            assert_json(json.get());
+            assert_eq!((bytes[0], &*message.event), (3, events::BROADCAST));
+            let text = std::str::from_utf8(&out).expect("text is UTF-8");
+            assert_eq!(V2.decode_text(text, limits).as_ref(), Ok(&message));
+        }
+        (Payload::Binary(_), Ok(Kind::Binary)) => {
+            assert_eq!(out, bytes);
+            check_binary_reply(&message);
+        }
+        (Payload::UserBroadcast(broadcast), Ok(Kind::Binary)) => {
+            assert_eq!(&*message.event, events::BROADCAST);
+            assert!(bytes.ends_with(broadcast.data()) && broadcast.event().len() == usize::from(bytes[4]));
+            // The metadata is left out.
+            assert_eq!(out.len() + usize::from(bytes[5]), bytes.len());
+            check_user_broadcast(&message);
+        }
+        (payload, kind) => panic!("{payload:?} as {kind:?}"),
+    }
     check_reply(&message, Payload::empty());
-    check_binary_reply(&message);
+}
+
+/// What is sent to subscribers has the topic, the event and the data as they came.
+fn check_user_broadcast(message: &Message<'_>) {
+    let (Some(topic), Payload::UserBroadcast(broadcast)) = (message.topic.as_str(), message.payload) else {
+        panic!("a topic in bytes is a string")
+    };
+    let mut out = Vec::new();
+    let kind = V2.encode_broadcast(&mut out, topic, &message.event, message.payload);
+    assert_eq!(kind, Ok(Kind::Binary));
+    let (names, data) = out[5..].split_at(topic.len() + broadcast.event().len());
+    assert_eq!((&out[..1], &out[3..5], data), (&[4][..], &[0, 0][..], broadcast.data()));
+    assert_eq!(names, [topic, broadcast.event()].concat().as_bytes());
+    assert_eq!((usize::from(out[1]), usize::from(out[2])), (topic.len(), broadcast.event().len()));
 }
 
 /// A message that can be answered is answered with what the client sent, and with little more than that.

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::phoenix::Payload;
+use crate::phoenix::{Payload, UserBroadcastBuf};
 
 /// The payload of a message to be sent: JSON as text, or bytes (Phoenix: `{:binary, data}`).
 #[derive(Clone)]
@@ -14,6 +14,9 @@ pub enum PayloadBuf {
     Json(Box<RawValue>),
     /// Raw bytes; only clients of serializer V2 can get them.
     Binary(Box<[u8]>),
+    /// Raw bytes with an event of their own, as Supabase's clients broadcast them; only clients of serializer V2 can
+    /// get them, and only those of Supabase can read them.
+    UserBroadcast(UserBroadcastBuf),
 }
 
 impl PayloadBuf {
@@ -43,15 +46,17 @@ impl PayloadBuf {
         match self {
             Self::Json(json) => Payload::Json(json),
             Self::Binary(bytes) => Payload::Binary(bytes),
+            Self::UserBroadcast(broadcast) => Payload::UserBroadcast(broadcast.as_ref()),
         }
     }
 
-    /// Bytes of the JSON text or of the data.
+    /// Bytes of the JSON text or of the data (with the event that it has of its own).
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
             Self::Json(json) => json.get().len(),
             Self::Binary(bytes) => bytes.len(),
+            Self::UserBroadcast(broadcast) => broadcast.len(),
         }
     }
 
@@ -74,6 +79,7 @@ impl From<Payload<'_>> for PayloadBuf {
         match payload {
             Payload::Json(json) => Self::Json(json.to_owned()),
             Payload::Binary(bytes) => Self::Binary(bytes.into()),
+            Payload::UserBroadcast(broadcast) => Self::UserBroadcast(broadcast.into()),
         }
     }
 }
@@ -84,6 +90,7 @@ impl fmt::Debug for PayloadBuf {
         match self {
             Self::Json(json) => write!(f, "Json({} bytes)", json.get().len()),
             Self::Binary(bytes) => write!(f, "Binary({} bytes)", bytes.len()),
+            Self::UserBroadcast(broadcast) => write!(f, "UserBroadcast({} bytes)", broadcast.len()),
         }
     }
 }

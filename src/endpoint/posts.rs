@@ -97,12 +97,13 @@ impl Endpoint {
             Ok(line) => line,
             Err(error) => return Handled::Refused(error.reason().into()),
         };
+        let mut scratch = String::new();
         let decoded = match &line {
             _ if line.len() > limits.message_bytes_max => {
                 return Handled::Refused("the message is too long (limit message_bytes_max)".into());
             }
             Line::Text(text) => serializer.decode_text(text, &limits),
-            Line::Binary(data) => serializer.decode_binary(data, &limits),
+            Line::Binary(data) => serializer.decode_binary(data, &mut scratch, &limits),
         };
         match (decoded, &line) {
             (Ok(message), _) => {

@@ -80,6 +80,7 @@ impl Endpoint {
         if closing && !matches!(message, Message::Close(_)) {
             return;
         }
+        let mut scratch = String::new();
         let decoded = match message {
             Message::Close(frame) => {
                 return self.closed_by_client(id.slot, frame.map(|frame| frame.code), now);
@@ -94,7 +95,7 @@ impl Endpoint {
                 Some(reference) => return self.answer_heartbeat(id.slot, serializer, reference, now),
                 None => serializer.decode_text(text, limits),
             },
-            Message::Binary(bytes) => serializer.decode_binary(bytes, limits),
+            Message::Binary(bytes) => serializer.decode_binary(bytes, &mut scratch, limits),
         };
         self.stats.messages_in += 1;
         match decoded {

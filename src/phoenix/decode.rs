@@ -7,11 +7,16 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 use serde_json::value::RawValue;
 
 use super::json::{has_lone_surrogate, is_deeper_than, parse_string};
-use super::{DecodeError, Message, MessageError, Payload, Ref, Refused, Serializer, TopicField, Undecodable};
+use super::{
+    DecodeError, Message, MessageError, Payload, Ref, Refused, Serializer, TopicField, Undecodable,
+    user_broadcast,
+};
 use crate::limits::Limits;
 
 /// The first byte of a binary message: a push.
 pub(super) const PUSH: u8 = 0;
+/// The first byte of a binary message: a broadcast from a user, as Supabase's clients send it.
+pub(super) const USER_BROADCAST_PUSH: u8 = 3;
 
 impl Serializer {
     /// Decodes the text of one message.
@@ -49,18 +54,25 @@ impl Serializer {
 
     /// Decodes the bytes of one binary message.
     ///
-    /// In V2 that is a push with a payload of bytes; its refs are strings, never null. In V1, as in
-    /// Phoenix, the opcode means nothing, and the bytes are taken as text.
+    /// In V2 that is a push with a payload of bytes, or a broadcast from a user, whose payload may be JSON all the
+    /// same; the message it makes then is written into `scratch`. Refs are strings, never null. In V1, as in Phoenix,
+    /// the opcode means nothing, and the bytes are taken as text.
     ///
     /// # Errors
     /// The bytes are no message, or something in it is wrong or beyond one of `limits`.
-    pub fn decode_binary<'a>(self, bytes: &'a [u8], limits: &Limits) -> Result<Message<'a>, Undecodable<'a>> {
+    pub fn decode_binary<'a>(
+        self,
+        bytes: &'a [u8],
+        scratch: &'a mut String,
+        limits: &Limits,
+    ) -> Result<Message<'a>, Undecodable<'a>> {
         if self == Self::V1 {
             return self.decode_text(utf8(bytes).ok_or(DecodeError::BadUtf8)?, limits);
         }
         let (kind, rest) = bytes.split_first().ok_or(DecodeError::BinaryTruncated)?;
         match *kind {
             PUSH => decode_push(rest, limits),
+            USER_BROADCAST_PUSH => user_broadcast::decode(rest, scratch, limits),
             _ => Err(DecodeError::BinaryUnknownKind.into()),
         }
     }
@@ -78,7 +90,7 @@ fn decode_push<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Message<'a>, Unde
 }
 
 /// The fields that `bytes` begins with, and what follows them.
-fn split_fields<'a, const N: usize>(
+pub(super) fn split_fields<'a, const N: usize>(
     sizes: &[u8; N],
     bytes: &'a [u8],
 ) -> Result<([&'a [u8]; N], &'a [u8]), DecodeError> {
@@ -89,12 +101,12 @@ fn split_fields<'a, const N: usize>(
     Ok((fields, rest))
 }
 
-fn utf8(bytes: &[u8]) -> Option<&str> {
+pub(super) fn utf8(bytes: &[u8]) -> Option<&str> {
     simdutf8::basic::from_utf8(bytes).ok()
 }
 
 /// What the reply to a message needs to be found by the client.
-struct Envelope<'a> {
+pub(super) struct Envelope<'a> {
     join_ref: Option<Ref<'a>>,
     message_ref: Option<Ref<'a>>,
     topic: TopicField<'a>,
@@ -102,7 +114,7 @@ struct Envelope<'a> {
 
 impl<'a> Envelope<'a> {
     /// The envelope of a binary message.
-    fn from_bytes(
+    pub(super) fn from_bytes(
         join_ref: &'a [u8],
         message_ref: &'a [u8],
         topic: &'a [u8],
@@ -111,7 +123,7 @@ impl<'a> Envelope<'a> {
         let envelope = Self {
             join_ref: Ref::from_bytes(join_ref).ok(),
             message_ref: Ref::from_bytes(message_ref).ok(),
-            // phoenix.js before 1.8 writes each UTF-16 unit of a name as one byte, so up to U+00FF these
+            // phoenix.js before 1.8 and realtime-js write each UTF-16 unit of a name as one byte, so up to U+00FF these
             // are the characters that the client knows its topic by.
             topic: TopicField::Text(name.map_or_else(|| latin1(topic).into(), Cow::Borrowed)),
         };
@@ -121,13 +133,13 @@ impl<'a> Envelope<'a> {
         Ok(envelope)
     }
 
-    fn refuse(self, error: MessageError) -> Undecodable<'a> {
+    pub(super) fn refuse(self, error: MessageError) -> Undecodable<'a> {
         let Self { join_ref, message_ref, topic } = self;
         Undecodable::Refused(Refused { join_ref, message_ref, topic, error })
     }
 
     /// The whole message, if what it is called by is within `limits`.
-    fn into_message(
+    pub(super) fn into_message(
         self,
         event: Cow<'a, str>,
         payload: Payload<'a>,

@@ -3,14 +3,16 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::decode::PUSH;
+use super::decode::{PUSH, USER_BROADCAST_PUSH};
 use super::json::write_json_string;
-use super::{Kind, Message, Payload, Ref, Serializer, TopicField, events};
+use super::{Kind, Message, Payload, Ref, Serializer, TopicField, UserBroadcast, events};
 
 /// The first byte of a binary message: a reply.
 const REPLY: u8 = 1;
 /// The first byte of a binary message: a broadcast.
 const BROADCAST: u8 = 2;
+/// The first byte of a binary message: a broadcast from a user, as Supabase's clients read it.
+const USER_BROADCAST: u8 = 4;
 
 /// Why a message can't be encoded. Always the application's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,6 +63,7 @@ impl Serializer {
                 }))
             }
             Payload::Binary(data) => self.write_binary(out, PUSH, &[&bare(join_ref), topic, event], data),
+            Payload::UserBroadcast(broadcast) => self.write_user_broadcast(out, topic, broadcast),
         }
     }
 
@@ -78,6 +81,7 @@ impl Serializer {
         match payload {
             Payload::Json(_) => self.encode_push(out, None, topic, event, payload),
             Payload::Binary(data) => self.write_binary(out, BROADCAST, &[topic, event], data),
+            Payload::UserBroadcast(broadcast) => self.write_user_broadcast(out, topic, broadcast),
         }
     }
 
@@ -106,10 +110,9 @@ impl Serializer {
                     out.push(b'}');
                 }))
             }
-            Payload::Binary(data) => {
-                let topic = topic.as_str().ok_or(EncodeError::TopicNotAString)?;
-                let fields = [&*bare(join_ref), &*bare(message_ref), topic, status];
-                self.write_binary(out, REPLY, &fields, data)
+            Payload::Binary(data) => self.write_reply(out, join_ref, message_ref, topic, status, data),
+            Payload::UserBroadcast(broadcast) => {
+                self.write_reply(out, join_ref, message_ref, topic, status, broadcast.data())
             }
         }
     }
@@ -167,7 +170,40 @@ impl Serializer {
                 let fields = [&*bare(*join_ref), &*bare(*message_ref), topic, event];
                 self.write_binary(out, PUSH, &fields, data)
             }
+            Payload::UserBroadcast(broadcast) => {
+                let topic = topic.as_str().ok_or(EncodeError::TopicNotAString)?;
+                let (join_ref, message_ref) = (bare(*join_ref), bare(*message_ref));
+                // As in `write_user_broadcast`.
+                let fields = [&*join_ref, &*message_ref, topic, broadcast.event(), "", ""];
+                self.write_binary(out, USER_BROADCAST_PUSH, &fields, broadcast.data())
+            }
         }
+    }
+
+    /// Writes a reply of bytes.
+    fn write_reply(
+        self,
+        out: &mut Vec<u8>,
+        join_ref: Option<Ref<'_>>,
+        message_ref: Option<Ref<'_>>,
+        topic: &TopicField<'_>,
+        status: &str,
+        data: &[u8],
+    ) -> Result<Kind, EncodeError> {
+        let topic = topic.as_str().ok_or(EncodeError::TopicNotAString)?;
+        self.write_binary(out, REPLY, &[&*bare(join_ref), &*bare(message_ref), topic, status], data)
+    }
+
+    /// Writes a user's broadcast, which has no refs, whoever gets it.
+    fn write_user_broadcast(
+        self,
+        out: &mut Vec<u8>,
+        topic: &str,
+        broadcast: UserBroadcast<'_>,
+    ) -> Result<Kind, EncodeError> {
+        // Behind the length of the metadata, of which there is none, comes the encoding: 0, as if it were the length of
+        // one more field without bytes.
+        self.write_binary(out, USER_BROADCAST, &[topic, broadcast.event(), "", ""], broadcast.data())
     }
 
     /// Writes a text message whose payload, of about `payload_len` bytes, `write_payload` writes.

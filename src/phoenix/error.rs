@@ -56,7 +56,7 @@ pub enum DecodeError {
     BadUtf8,
     /// V2: a binary message ends before the fields that it announces.
     BinaryTruncated,
-    /// V2: a binary message is no push. Clients send nothing else.
+    /// V2: a binary message is of a kind that clients don't send.
     BinaryUnknownKind,
 }
 
@@ -78,6 +78,10 @@ pub enum MessageError {
     RefTooLong,
     /// V2: a name in a binary message is not UTF-8.
     NameNotUtf8,
+    /// V2: what a user broadcast says is JSON is not.
+    BroadcastNotJson,
+    /// V2: a user broadcast has an encoding that is neither bytes nor JSON.
+    BroadcastEncoding,
 }
 
 impl DecodeError {
@@ -101,7 +105,9 @@ impl DecodeError {
             }
             Self::BadUtf8 => "the message is not UTF-8",
             Self::BinaryTruncated => "the binary message is shorter than its length bytes say",
-            Self::BinaryUnknownKind => "the binary message does not begin with 0, the kind of a push",
+            Self::BinaryUnknownKind => {
+                "the binary message begins with neither 0, the kind of a push, nor 3, that of a user broadcast"
+            }
         }
     }
 }
@@ -120,6 +126,8 @@ impl MessageError {
             Self::EventTooLong => "the event is too long (limit event_bytes_max)",
             Self::RefTooLong => "the ref or join_ref is too long (limit ref_bytes_max)",
             Self::NameNotUtf8 => "a ref, topic or event of the binary message is not UTF-8",
+            Self::BroadcastNotJson => "the payload of the broadcast is not valid JSON, as its encoding says",
+            Self::BroadcastEncoding => "the encoding of the broadcast is neither 0 (bytes) nor 1 (JSON)",
         }
     }
 }
@@ -180,7 +188,7 @@ mod tests {
         DecodeError::BinaryUnknownKind,
     ];
 
-    const MESSAGE_ERRORS: [MessageError; 7] = [
+    const MESSAGE_ERRORS: [MessageError; 9] = [
         MessageError::LoneSurrogate,
         MessageError::TooDeep,
         MessageError::EventNotAString,
@@ -188,6 +196,8 @@ mod tests {
         MessageError::EventTooLong,
         MessageError::RefTooLong,
         MessageError::NameNotUtf8,
+        MessageError::BroadcastNotJson,
+        MessageError::BroadcastEncoding,
     ];
 
     #[test]
@@ -288,6 +298,7 @@ mod tests {
             names[at] = b"r\xe4um";
             let sizes = names.map(|name| u8::try_from(name.len()).unwrap());
             let bytes = [&[0], &sizes[..], &names.concat(), b"data"].concat();
+            let mut scratch = String::new();
             let topic = if at == 2 { "räum" } else { "room:café" };
             let refused = Refused {
                 join_ref: expected[0].map(Ref::from_text),
@@ -295,7 +306,7 @@ mod tests {
                 topic: TopicField::from(topic),
                 error: MessageError::NameNotUtf8,
             };
-            let decoded = Serializer::V2.decode_binary(&bytes, &limits);
+            let decoded = Serializer::V2.decode_binary(&bytes, &mut scratch, &limits);
             assert_eq!(decoded, Err(Undecodable::Refused(refused)), "{at}");
         }
     }

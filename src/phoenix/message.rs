@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Ref;
+use super::{Ref, UserBroadcast};
 
 /// A message from a client (`Phoenix.Socket.Message`), borrowed from the bytes that it came in.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +57,9 @@ pub enum Payload<'a> {
     Json(&'a RawValue),
     /// Bytes, which only [`Serializer::V2`](super::Serializer::V2) can carry.
     Binary(&'a [u8]),
+    /// Bytes with an event of their own, as Supabase's clients broadcast them; only
+    /// [`Serializer::V2`](super::Serializer::V2) can carry it.
+    UserBroadcast(UserBroadcast<'a>),
 }
 
 impl Payload<'static> {
@@ -75,7 +78,7 @@ impl<'a> Payload<'a> {
     pub fn as_json_str(self) -> Option<&'a str> {
         match self {
             Self::Json(json) => Some(json.get()),
-            Self::Binary(_) => None,
+            Self::Binary(_) | Self::UserBroadcast(_) => None,
         }
     }
 
@@ -95,6 +98,9 @@ impl PartialEq for Payload<'_> {
         match (self, other) {
             (Self::Json(one), Self::Json(two)) => one.get() == two.get(),
             (Self::Binary(one), Self::Binary(two)) => one == two,
+            (Self::UserBroadcast(one), Self::UserBroadcast(two)) => {
+                one.event() == two.event() && one.data() == two.data()
+            }
             _ => false,
         }
     }

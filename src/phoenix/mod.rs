@@ -40,6 +40,7 @@ mod message;
 mod reference;
 #[cfg(test)]
 mod tests;
+mod user_broadcast;
 
 pub use encode::EncodeError;
 pub use error::{DecodeError, MessageError, Refused, Undecodable};
@@ -49,6 +50,7 @@ pub use json::write_json_string;
 pub(crate) use json::{has_lone_surrogate, is_deeper_than, parse_string};
 pub use message::{Message, Payload, PayloadError, TopicField};
 pub use reference::{Ref, RefBuf};
+pub use user_broadcast::{UserBroadcast, UserBroadcastBuf};
 
 /// The topic of the messages that the socket itself answers (the heartbeat).
 pub const TOPIC: &str = "phoenix";
@@ -67,6 +69,8 @@ pub mod events {
     pub const CLOSE: &str = "phx_close";
     /// A client shows that it is there, on the topic [`TOPIC`](super::TOPIC).
     pub const HEARTBEAT: &str = "heartbeat";
+    /// A user's message for all subscribers of a topic, in the dialect of Supabase's clients.
+    pub const BROADCAST: &str = "broadcast";
 
     /// Whether an event belongs to the protocol or to the server, so that nobody else may send it.
     #[must_use]

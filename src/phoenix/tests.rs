@@ -225,7 +225,8 @@ fn v1_messages_are_decoded() {
     ];
     for (text, expected) in cases {
         check_text(V1, text, *expected);
-        let bytes = V1.decode_binary(text.as_bytes(), &Limits::default());
+        let mut scratch = String::new();
+        let bytes = V1.decode_binary(text.as_bytes(), &mut scratch, &Limits::default());
         assert_eq!(bytes, V1.decode_text(text, &Limits::default()), "the opcode means nothing: {text}");
     }
 }
@@ -363,8 +364,9 @@ fn a_depth_bomb_is_refused_without_recursion() {
     assert!(V2.decode_text(&deep(100_000), &limits).is_ok());
 }
 
+/// The message in the bytes, which need no rewriting.
 fn decode_binary<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Message<'a>, Undecodable<'a>> {
-    V2.decode_binary(bytes, limits)
+    V2.decode_binary(bytes, Box::leak(Box::default()), limits)
 }
 
 /// A client's binary push.
@@ -427,7 +429,7 @@ fn binary_that_is_no_push_is_refused() {
     let check_refused = |bytes: &[u8], expected| {
         assert_eq!(refusal(decode_binary(bytes, &limits)), Some(expected), "{}", bytes.escape_ascii());
     };
-    for kind in 1..=255 {
+    for kind in (1..=255).filter(|kind| *kind != 3) {
         check(&[kind], DecodeError::BinaryUnknownKind);
         check(&[kind, 0, 0, 0, 0], DecodeError::BinaryUnknownKind);
     }
@@ -455,7 +457,7 @@ fn binary_that_is_no_push_is_refused() {
     for (bytes, expected) in
         [(&b"{\"\xff\":1}"[..], DecodeError::BadUtf8), (&[0, 0, 0, 0, 0], DecodeError::NotJson)]
     {
-        assert_eq!(V1.decode_binary(bytes, &limits), Err(expected.into()));
+        assert_eq!(V1.decode_binary(bytes, &mut String::new(), &limits), Err(expected.into()));
     }
 }
 
@@ -720,7 +722,7 @@ proptest! {
     fn any_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..64), vsn in any::<bool>()) {
         let serializer = if vsn { V1 } else { V2 };
         let limits = Limits::default();
-        let _ = serializer.decode_binary(&bytes, &limits);
+        let _ = serializer.decode_binary(&bytes, &mut String::new(), &limits);
         let _ = serializer.decode_text(&String::from_utf8_lossy(&bytes), &limits);
     }
 }

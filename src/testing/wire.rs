@@ -207,9 +207,10 @@ pub(super) fn read_message(serializer: Serializer, frame: &Frame) -> Received {
     }
 }
 
-/// The server's binary forms: push 0, reply 1, broadcast 2.
+/// The server's binary forms: push 0, reply 1, broadcast 2, broadcast from a user 4.
 fn read_binary(bytes: &[u8]) -> Received {
-    let count = [3, 4, 2][usize::from(bytes[0])];
+    // Where the last has its fourth length, there is its encoding: 0.
+    let count = [3, 4, 2, 0, 4][usize::from(bytes[0])];
     let mut at = 1 + count;
     let mut fields = bytes[1..=count].iter().map(|len| {
         let field = &bytes[at..at + usize::from(*len)];
@@ -229,6 +230,10 @@ fn read_binary(bytes: &[u8]) -> Received {
         1 => {
             let payload = json!({"status": event, "response": data});
             Received { join_ref, message_ref, topic, event: events::REPLY.to_owned(), payload }
+        }
+        4 => {
+            let payload = json!({"type": events::BROADCAST, "event": event, "payload": data});
+            Received { join_ref, message_ref, topic, event: events::BROADCAST.to_owned(), payload }
         }
         _ => Received { join_ref, message_ref, topic, event, payload: data },
     }

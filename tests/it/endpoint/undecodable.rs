@@ -109,7 +109,8 @@ fn what_lacks_something_closes() {
     );
 }
 
-const UNKNOWN_KIND: &str = "the binary message does not begin with 0, the kind of a push";
+const UNKNOWN_KIND: &str =
+    "the binary message begins with neither 0, the kind of a push, nor 3, that of a user broadcast";
 
 #[test]
 fn bytes_that_are_no_message_close() {
@@ -123,6 +124,7 @@ fn bytes_that_are_no_message_close() {
         (b"\x02\x00\x00", UNKNOWN_KIND),
         (b"\xff", UNKNOWN_KIND),
         (b"[null]", UNKNOWN_KIND),
+        (b"\x03\x01\x01\x06\x05\x00", "the binary message is shorter than its length bytes say"),
         (b"\x04\x06\x05\x00\x00room:1shout", UNKNOWN_KIND),
     ] {
         check_close(&mut Dialogue::new(&config(), V2), 0x2, bytes, reason);

@@ -173,6 +173,7 @@ fn read(payload: Payload<'_>) -> Result<Value, ChannelError> {
     match payload {
         Payload::Json(json) => Ok(serde_json::from_str(json.get())?),
         Payload::Binary(bytes) => Ok(serde_json::from_slice(bytes)?),
+        Payload::UserBroadcast(broadcast) => Ok(serde_json::from_slice(broadcast.data())?),
     }
 }
 
