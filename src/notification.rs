@@ -1,5 +1,7 @@
 //! The channel of the standalone server: what those may say who are allowed to, all subscribers hear.
 
+mod supabase;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::auth::rights::Rights;
 use crate::board::Board;
 use crate::channel::{Channel, ChannelError, Context, JoinError, PayloadBuf, TopicPattern};
-use crate::phoenix::Payload;
+use crate::phoenix::{Payload, events};
 
 /// The event that carries a notification.
 pub const NEW_MSG: &str = "new_msg";
@@ -18,9 +20,13 @@ pub const NEW_MSG: &str = "new_msg";
 /// What a client is told that may not do what it asks for, be it that there is no such topic.
 const UNAUTHORIZED: &str = "unauthorized";
 
+/// What a client of Supabase is told that wants to be tracked.
+const NO_PRESENCE: &str = "this server keeps no presence";
+
 /// Rebroadcasts `new_msg` with its `body`, as the room of the Phoenix guide does: other keys are dropped, the
 /// body may be any JSON value, and a good message has no reply. Where the guide's handler would crash (no
-/// `body`, another event), the client is answered with an error that says what was wrong.
+/// `body`, another event), the client is answered with an error that says what was wrong. Clients that join as
+/// Supabase's do (with a `config`) may broadcast their own events as well, as they do with Supabase's server.
 ///
 /// Everyone joins and writes; [`Restricted`] asks who. With a [`Board`], whoever joins gets what is kept there for the
 /// topic, pushed right behind the reply, with the events and payloads that it was broadcast with. A client that joins
@@ -177,32 +183,34 @@ fn broadcast_body(payload: Payload<'_>, cx: &mut Context<'_>) -> Result<(), Chan
 }
 
 /// Lets a client join, and has it get what is kept for those who come later.
-fn welcome(board: Option<&Board>, cx: &mut Context<'_>) -> PayloadBuf {
+fn welcome(board: Option<&Board>, params: Payload<'_>, cx: &mut Context<'_>) -> PayloadBuf {
     let kept = board.map(|board| board.for_joiner(cx.topic(), cx.taken(), cx.now(), cx.room()));
     for kept in kept.into_iter().flatten() {
         cx.push(&kept.event, kept.payload);
     }
-    PayloadBuf::empty()
+    supabase::join(params, cx)
 }
 
 impl Channel for Notification {
-    fn join(&self, _: &str, _: Payload<'_>, cx: &mut Context<'_>) -> Result<PayloadBuf, JoinError> {
-        Ok(welcome(self.board.as_deref(), cx))
+    fn join(&self, _: &str, params: Payload<'_>, cx: &mut Context<'_>) -> Result<PayloadBuf, JoinError> {
+        Ok(welcome(self.board.as_deref(), params, cx))
     }
 
     fn handle_in(&self, event: &str, payload: Payload<'_>, cx: &mut Context<'_>) -> Result<(), ChannelError> {
-        if event == NEW_MSG {
-            return broadcast_body(payload, cx);
+        match event {
+            NEW_MSG => return broadcast_body(payload, cx),
+            events::BROADCAST if supabase::has_joined(cx) => supabase::broadcast(payload, cx),
+            supabase::PRESENCE if supabase::has_joined(cx) => cx.reply_error(NO_PRESENCE),
+            _ => cx.reply_error("unknown event: this topic takes new_msg"),
         }
-        cx.reply_error("unknown event: this topic takes new_msg");
         Ok(())
     }
 }
 
 impl Channel for Restricted {
-    fn join(&self, _: &str, _: Payload<'_>, cx: &mut Context<'_>) -> Result<PayloadBuf, JoinError> {
+    fn join(&self, _: &str, params: Payload<'_>, cx: &mut Context<'_>) -> Result<PayloadBuf, JoinError> {
         if self.may_join(cx) {
-            Ok(welcome(self.board.as_deref(), cx))
+            Ok(welcome(self.board.as_deref(), params, cx))
         } else {
             Err(JoinError::reason(UNAUTHORIZED))
         }
@@ -212,6 +220,8 @@ impl Channel for Restricted {
         match self.refusal(event, payload, cx) {
             Some(reason) => cx.reply_error(reason),
             None if event == NEW_MSG => return broadcast_body(payload, cx),
+            None if event == events::BROADCAST => supabase::broadcast(payload, cx),
+            None if event == supabase::PRESENCE && supabase::has_joined(cx) => cx.reply_error(NO_PRESENCE),
             None => cx.broadcast(event, payload.into()),
         }
         Ok(())

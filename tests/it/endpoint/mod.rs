@@ -24,6 +24,7 @@ mod pushing;
 mod receipts;
 mod refused;
 mod slow_readers;
+mod supabase;
 mod undecodable;
 mod upgrades;
 mod users;
