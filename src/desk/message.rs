@@ -48,7 +48,8 @@ pub struct Draft {
     pub durability: Durability,
     /// For so long the message is also given to those who join the topic later. Without it only those get it who are
     /// there. It begins when the message is to be sent: one that was scheduled and could not be sent in all that time
-    /// ([`MessageState::Expired`]) is not sent any more.
+    /// ([`MessageState::Expired`]) is not sent any more. Its end is put into the payload as `expires_at`, in milliseconds,
+    /// unless the payload has one.
     pub lifetime: Option<Duration>,
     /// When it is sent; at once if that is past. A message whose time comes while no server runs is sent late, by the
     /// next one with the same store.

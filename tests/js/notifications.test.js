@@ -43,7 +43,9 @@ for (const version of ["1.7", "1.8"]) {
     });
     await import(module(snippet("own.js", server).replace('"phoenix"', JSON.stringify(module(watched)))));
     sockets[0].onMessage(messages.push);
-    assert.deepEqual(await shown.take("the kept message"), { body: "early", id: early[0] });
+    const first = await shown.take("the kept message");
+    assert.deepEqual(first, { body: "early", id: early[0], expires_at: first.expires_at });
+    assert.ok(first.expires_at > Date.now(), `kept until ${first.expires_at}`);
 
     const live = await publish(lobby, "live", { with_id: true });
     assert.deepEqual(await shown.take("the live message"), { body: "live", id: live });
@@ -59,7 +61,9 @@ for (const version of ["1.7", "1.8"]) {
     await messages.take("the kept message", isEarly);
     await messages.take("the kept message comes again with the next connection", isEarly);
     const last = await publish(alice, "last", kept);
-    assert.deepEqual(await shown.take("the last message"), { body: "last", id: last });
+    const { expires_at, ...rest } = await shown.take("the last message");
+    assert.deepEqual(rest, { body: "last", id: last });
+    assert.ok(expires_at >= first.expires_at);
     assert.deepEqual(
       shown.items.map(({ body }) => body),
       ["early", "live", "without an id", "without an id", "last"],

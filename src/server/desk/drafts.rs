@@ -54,8 +54,13 @@ fn check_name(index: usize, member: &str, name: &str, bytes_max: usize) -> Resul
     Ok(())
 }
 
-/// Puts the id into an object, in front of what is there.
-fn with_id(index: usize, payload: &RawValue, id: &str) -> Result<Box<RawValue>, DeskError> {
+/// Puts the id into an object, in front of what is there, and when the message expires, unless the object says so itself.
+fn with_id(
+    index: usize,
+    payload: &RawValue,
+    id: &str,
+    expires_at: Option<UnixMillis>,
+) -> Result<Box<RawValue>, DeskError> {
     let members = serde_json::from_str::<HashMap<String, &RawValue>>(payload.get());
     let members = members.map_err(|_| {
         wrong(index, "payload", "a message that is kept or can be retracted needs an object as its payload")
@@ -64,8 +69,10 @@ fn with_id(index: usize, payload: &RawValue, id: &str) -> Result<Box<RawValue>, 
         return Err(wrong(index, "payload", "the payload has an id already; the message's own goes there"));
     }
     let rest = payload.get().trim_start().strip_prefix('{').unwrap_or_default();
+    let expires_at = expires_at.filter(|_| !members.contains_key("expires_at"));
+    let expiry = expires_at.map_or_else(String::new, |at| format!(",\"expires_at\":{at}"));
     let comma = if members.is_empty() { "" } else { "," };
-    let text = format!("{{\"id\":\"{id}\"{comma}{rest}");
+    let text = format!("{{\"id\":\"{id}\"{expiry}{comma}{rest}");
     RawValue::from_string(text).map_err(|_| wrong(index, "payload", "the payload is no JSON"))
 }
 
@@ -119,7 +126,12 @@ impl DeskConfig {
         }
         let id = Builder::from_unix_timestamp_millis(at, random).into_uuid().to_string();
         let carries_id = draft.with_id || draft.lifetime.is_some();
-        let payload = if carries_id { with_id(index, &draft.payload, &id)? } else { draft.payload };
+        let expires_at =
+            draft.lifetime.map(|lifetime| send_at.unwrap_or(at).saturating_add(millis(lifetime)));
+        let payload = match carries_id {
+            true => with_id(index, &draft.payload, &id, expires_at)?,
+            false => draft.payload,
+        };
         // What has to be found later has a record.
         let least = if send_at.is_some() || carries_id || draft.receipts {
             Durability::Memory
@@ -137,7 +149,7 @@ impl DeskConfig {
             created_at: at,
             send_at,
             sent_at: send_at.is_none().then_some(at),
-            expires_at: draft.lifetime.map(|lifetime| send_at.unwrap_or(at).saturating_add(millis(lifetime))),
+            expires_at,
             ended_at: None,
             ended_by: None,
             offset: None,

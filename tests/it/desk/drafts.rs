@@ -5,7 +5,7 @@ use std::time::Duration;
 use hailer::desk::{Draft, ErrorCode, Target};
 use serde_json::value::RawValue;
 
-use super::{HOUR, Plan, draft, now};
+use super::{HOUR, Plan, draft, kept, now};
 
 fn json(text: &str) -> Box<RawValue> {
     RawValue::from_string(text.to_owned()).expect("it is JSON")
@@ -76,4 +76,21 @@ fn an_id_is_put_in_front_of_what_is_there() {
         let expected = format!("{{\"id\":\"{}\"{behind}", published.id);
         assert_eq!(desk.record(&published.id).payload.get(), expected);
     }
+}
+
+#[test]
+fn a_client_is_told_until_when_a_message_is_kept() {
+    let desk = Plan::default().start();
+    for (payload, behind) in [("{}", ""), (r#"{"a":1}"#, r#","a":1"#)] {
+        let published = desk.publish(kept(Draft { payload: json(payload), ..draft("room:1", 0) }));
+        let record = desk.record(&published.id);
+        let until = record.expires_at.expect("it expires");
+        let expected = format!(r#"{{"id":"{}","expires_at":{until}{behind}}}"#, published.id);
+        assert_eq!(record.payload.get(), expected);
+    }
+    // What the application says itself is left as it is.
+    let own = r#"{"expires_at":"tomorrow"}"#;
+    let published = desk.publish(kept(Draft { payload: json(own), ..draft("room:1", 0) }));
+    let expected = format!(r#"{{"id":"{}","expires_at":"tomorrow"}}"#, published.id);
+    assert_eq!(desk.record(&published.id).payload.get(), expected);
 }

@@ -19,7 +19,8 @@ fn it_is_sent_when_its_time_has_come() {
     assert_eq!((waiting.state, waiting.offset), (MessageState::Scheduled, None));
     assert_eq!((waiting.subscribers, waiting.durability), (None, Durability::Memory));
     let event = client.event();
-    assert_eq!(event.payload, json!({"id": waiting.id, "body": "due"}));
+    let until = desk.record(&waiting.id).expires_at;
+    assert_eq!(event.payload, json!({"id": waiting.id, "expires_at": until, "body": "due"}));
     assert!(now() >= at);
     let record = eventually("the record says so", || {
         Some(desk.record(&waiting.id)).filter(|record| record.state == MessageState::Sent)
@@ -155,7 +156,7 @@ fn a_process_that_is_killed_before_it_is_noted_leaves_it_to_the_next_with_the_sa
     let mut client = desk.join("room:1");
     // The next process has it still to come when its client joins.
     let id = desk.publish(scheduled(kept(draft("room:1", 1)), now() + 50)).id;
-    let expected = json!({"id": id, "body": 1});
+    let expected = json!({"id": id, "expires_at": desk.record(&id).expires_at, "body": 1});
     assert_eq!(client.event().payload, expected);
     eventually("it is noted", || (desk.record(&id).state == MessageState::Sent).then_some(()));
     copy_store(&path, &copy);
