@@ -12,7 +12,7 @@ const [pill, state, transport, announcement] = ["pill", "state", "transport", "a
 const [connect, log, form, message, notice] = ["connect", "log", "form", "message", "notice"].map(find);
 const [choice, tokenField] = ["choice", "token"].map(find);
 const [banners, bell, panel] = ["banners", "bell", "panel"].map(find);
-const notices = new Notices({ banners, bell, panel, storage: sessionStorage });
+const notices = new Notices({ banners, bell, panel });
 const timeFormat = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 /** What the page's address may ask for behind its #; nothing there leaves it to the page. */
@@ -54,8 +54,9 @@ function userOf(token) {
   }
 }
 
+const LOBBY = "room:lobby";
 const socket = new Socket("/socket", { params, transport: TRANSPORTS[wanted()] });
-const room = socket.channel("room:lobby");
+const room = socket.channel(LOBBY);
 /** The user's own topic, where there is a user. */
 let own = null;
 
@@ -63,8 +64,14 @@ let own = null;
 function joinOwn() {
   own?.leave();
   const user = userOf(params().token ?? "");
-  own = user === null ? null : socket.channel(`user:${user}`);
-  if (own) listen(own, { private: true });
+  // Tabs without a user are different customers, each with notifications of its own.
+  notices.use(user, user === null ? sessionStorage : localStorage);
+  const topic = `user:${user}`;
+  own = user === null ? null : socket.channel(topic);
+  if (own) {
+    listen(own, topic, { private: true });
+    own.onstate = (name) => name === "joined" && notices.joined(topic);
+  }
   own?.join();
 }
 
@@ -112,7 +119,10 @@ function showConnection(retryMs = 0) {
 socket.onstate = (_, { retryMs }) => showConnection(retryMs);
 
 room.onstate = (name, { reason }) => {
-  if (name === "joined") notice.textContent = "";
+  if (name === "joined") {
+    notice.textContent = "";
+    notices.joined(LOBBY);
+  }
   if (name === "waiting") notice.textContent = `The server did not let you into the room: ${reason}.`;
   if (name === "closed") notice.textContent = "The server closed the room.";
   // While the socket waits, its own state is on the page, with the seconds left.
@@ -215,15 +225,15 @@ log.addEventListener("scroll", () => {
 new ResizeObserver(follow).observe(log);
 
 /** Has what comes on a channel shown: as a notification, or as a line of talk. */
-function listen(channel, origin) {
+function listen(channel, topic, origin) {
   channel.on("new_msg", (payload) => {
-    if (isNotification(payload)) notices.add(payload);
+    if (isNotification(payload)) notices.add(payload, topic);
     else receive(payload?.body, origin);
   });
   channel.on("retract", (payload) => notices.retract(payload?.id));
 }
 
-listen(room);
+listen(room, LOBBY);
 
 // Messages that are sent
 

@@ -226,10 +226,19 @@ it("what was dismissed does not come back with a reload, and the rest does", asy
 });
 
 it("a storage that holds something else keeps nothing from being shown", async (t) => {
-  const prepare = () => sessionStorage.setItem("hailer:dismissed", '{"no":"list"}');
-  const tab = await openTab(t, { prepare });
-  publish({ id: fresh(), body: "shown", severity: "critical" });
-  await shows(tab, "#banners .notice-body", /^shown$/);
+  const id = fresh();
+  const entry = { id, at: Date.now(), title: 5, body: { a: 1 }, link: "javascript:alert(1)", severity: "loud", keys: 7 };
+  for (const stored of [
+    "", "null", "5", '"text"', "[]", "{", '{"no":"list"}', '{"ids":5,"entries":5}', '{"ids":[5],"entries":[null]}',
+    '{"ids":[[{},"x"],["__proto__",15],["a",1e99]],"entries":[[],{"at":"x"},{"at":1},{"at":null,"id":"a"}]}',
+    JSON.stringify({ ids: [], entries: [entry] }), "x".repeat(100_000),
+  ]) {
+    const prepare = `sessionStorage.setItem("hailer:notices:", ${JSON.stringify(stored)})`;
+    const tab = await openTab(t, { prepare });
+    publish({ id: fresh(), body: "shown", severity: "critical" });
+    await shows(tab, "#banners .notice-body", /^shown$/);
+    assert.equal(await tab.locator("#panel :is(a, img, script)").count(), 0);
+  }
 });
 
 const HOSTILE = [
