@@ -24,11 +24,10 @@ const CONFIRMATION: &str = "send";
 pub(super) fn form(visit: &Visit<'_>) -> Result<ServiceReply, Trouble> {
     let query = visit.query()?;
     let mut letter = Letter::new();
-    for name in ["topic", "user"] {
-        if let Some(value) = query.some(name) {
-            name.clone_into(&mut letter.to);
-            *(if name == "user" { &mut letter.user } else { &mut letter.topic }) = value;
-        }
+    if let Some(user) = query.some("user") {
+        (letter.to, letter.user) = ("user".to_owned(), user);
+    } else if let Some(topic) = query.some("topic") {
+        (letter.to, letter.topic) = ("topic".to_owned(), topic);
     }
     Ok(form_page(visit, Status::Ok, &letter, &[]))
 }
@@ -151,7 +150,7 @@ fn preview_page(
         p { "This is what customers see:" }
         div.stage { (checked.notice.shown()) }
         h2 { "Who gets it" }
-        (audience(checked, subscribers))
+        (audience(visit, checked, subscribers))
         (schedule(checked))
         form method="post" action="/admin/compose/send" {
             (csrf_field(&visit.session))
@@ -177,10 +176,13 @@ fn preview_page(
     visit.page(status, HERE, "Preview", &body)
 }
 
-fn audience(checked: &Checked, subscribers: Option<u64>) -> Markup {
+fn audience(visit: &Visit<'_>, checked: &Checked, subscribers: Option<u64>) -> Markup {
     let topic = html! { code { (checked.topic) } };
+    let is_everyone =
+        matches!(checked.target, Target::Topic(_)) && checked.topic == visit.office.config.default_topic;
     html! {
-        p.audience {
+        p.audience.everyone[is_everyone] {
+            @if is_everyone { strong { "To EVERYONE" } " " }
             @match (&checked.target, subscribers) {
                 (_, None) => { "Nobody can say at present how many have joined " (topic) "." }
                 (Target::User(user), Some(0)) => { "The user " b { (user) } " is not connected at present." }
@@ -279,7 +281,7 @@ impl Fields<'_> {
                 legend { "Who gets it" }
                 (choice("everyone", html! { "Everyone in " code { (config.default_topic) } }))
                 (choice("topic", html! { "Everyone in a topic by name" }))
-                div.inner {
+                div.inner data-of="topic" {
                     label for="topic" { "Topic" }
                     input #topic type="text" name="topic" value=(letter.topic) list="topics" maxlength="255"
                         placeholder="room:lobby" autocapitalize="none" autocomplete="off" spellcheck="false"
@@ -288,7 +290,7 @@ impl Fields<'_> {
                     (self.error("topic"))
                 }
                 (choice("user", html! { "One user" }))
-                div.inner {
+                div.inner data-of="user" {
                     label for="user" { "User" }
                     input #user type="text" name="user" value=(letter.user) maxlength="255" autocapitalize="none"
                         autocomplete="off" spellcheck="false"
@@ -357,7 +359,7 @@ impl Fields<'_> {
                 legend { "When" }
                 (Self::choice("when", "now", &letter.when, &html! { "Now" }))
                 (Self::choice("when", "later", &letter.when, &html! { "Later" }))
-                div.inner {
+                div.inner data-of="later" {
                     label for="send_at" { "Date and time " span #zone .hint { "(UTC)" } }
                     input #send_at type="datetime-local" name="send_at" value=(letter.send_at)
                         aria-describedby=[self.described("send_at")] aria-invalid=[self.invalid("send_at")];

@@ -142,6 +142,7 @@ impl Letter {
     pub(super) fn check(&self, office: &Office, at: UnixMillis) -> Result<Checked, Vec<Wrong>> {
         let mut wrong = Vec::new();
         let target = keep(&mut wrong, self.target(office));
+        wrong.extend(self.beside_the_choice());
         let notice = keep(&mut wrong, self.notice());
         let lifetime = keep(&mut wrong, self.lifetime());
         let send_at = keep(&mut wrong, self.send_at(at));
@@ -161,6 +162,22 @@ impl Letter {
             return Err(wrong);
         }
         Ok(Checked { target, topic, notice, payload, lifetime, send_at, resend_of })
+    }
+
+    /// Fields that are filled in although something else is chosen. Without scripts nothing chooses for those who write,
+    /// and a message that is meant for one must not go to all.
+    fn beside_the_choice(&self) -> Vec<Wrong> {
+        let is_chosen = |choice: &str, value: &str| choice == value;
+        [
+            (is_chosen(&self.to, "topic"), &self.topic, "topic", "A topic is given, and is not chosen: choose “Everyone in a topic by name” above, or empty this field."),
+            (is_chosen(&self.to, "user"), &self.user, "user", "A user is given, and is not chosen: choose “One user” above, or empty this field."),
+            (is_chosen(&self.when, "later"), &self.send_at, "send_at", "A time is given, and is not chosen: choose “Later” above, or empty this field."),
+            (!matches!(self.lifetime_unit.as_str(), "" | "none"), &self.lifetime, "lifetime", "A lifetime is given without a unit: choose minutes or hours, or empty this field."),
+        ]
+        .into_iter()
+        .filter(|(is_chosen, value, ..)| !is_chosen && !value.is_empty())
+        .map(|(_, _, field, sentence)| wrong(field, sentence))
+        .collect()
     }
 
     fn target(&self, office: &Office) -> Result<(Target, String), Wrong> {

@@ -24,13 +24,47 @@ if (sendAt) {
     offset.value = Number.isNaN(date.getTime()) ? "" : date.getTimezoneOffset();
   };
   sendAt.form.addEventListener("submit", say);
-  sendAt.addEventListener("input", () => (sendAt.form.elements.when.value = "later"));
 }
 
-// Who writes a topic's or a user's name means that choice.
-for (const name of ["topic", "user"]) {
-  const field = document.querySelector(`form.compose #${name}`);
-  field?.addEventListener("input", () => (field.form.elements.to.value = name));
+// The fields of a choice are there when it is chosen, and are not sent otherwise.
+
+const composing = document.querySelector("form.compose");
+
+function showChosen() {
+  const { to, when } = composing.elements;
+  for (const part of composing.querySelectorAll("[data-of]")) {
+    const isChosen = [to.value, when.value].includes(part.dataset.of);
+    part.hidden = !isChosen;
+    for (const field of part.querySelectorAll("input")) field.disabled = !isChosen;
+  }
+}
+
+if (composing) {
+  const { lifetime, lifetime_unit: unit } = composing.elements;
+  // What the server has refused stays in sight until something else is chosen.
+  if (!composing.querySelector("[data-of] [aria-invalid]")) showChosen();
+  // Who clicks on a choice goes on with its field; by keyboard, the arrows go through the choices.
+  let isPointed = false;
+  composing.addEventListener("pointerdown", () => (isPointed = true));
+  composing.addEventListener("keydown", () => (isPointed = false));
+  for (const name of ["to", "when"]) {
+    for (const choice of composing.elements[name]) {
+      choice.addEventListener("change", () => {
+        showChosen();
+        const field = isPointed ? composing.querySelector(`[data-of="${choice.value}"] input`) : null;
+        // A label gives the focus to its choice first.
+        if (field) setTimeout(() => field.focus());
+      });
+    }
+  }
+  lifetime.addEventListener("input", () => {
+    if (lifetime.value && unit.value === "none") unit.value = "minutes";
+  });
+  unit.addEventListener("change", () => {
+    if (unit.value === "none") lifetime.value = "";
+  });
+  // Some browsers fill in what was there before a reload once the page has loaded.
+  addEventListener("pageshow", () => composing.querySelector("[data-of] [aria-invalid]") || showChosen());
 }
 
 // Live figures

@@ -42,7 +42,7 @@ fn a_message_goes_from_the_form_by_the_preview_to_its_page() {
 fn one_user_or_one_topic_can_be_addressed() {
     let visitor = Visitor::inside(Config::default());
     visitor.send(&[("to", "user"), ("user", "ada")]);
-    visitor.send(&[("to", "topic"), ("topic", "room:7"), ("user", "ignored")]);
+    visitor.send(&[("to", "topic"), ("topic", "room:7")]);
     let published = visitor.fake.published.lock().unwrap();
     assert_eq!(published[0].drafts[0].target, Target::User("ada".to_owned()));
     assert_eq!(published[1].drafts[0].target, Target::Topic("room:7".to_owned()));
@@ -110,6 +110,55 @@ fn what_is_wrong_stands_at_its_field_and_nothing_is_lost() {
     assert!(visitor.fake.published.lock().unwrap().is_empty());
     let reply = visitor.post("/admin/compose/preview", &letter(&[("title", "kept"), ("link", "bad")]));
     assert!(text(&reply).contains(r#"value="kept""#));
+}
+
+#[test]
+fn a_message_for_one_user_does_not_go_to_everybody_when_scripts_are_off() {
+    let visitor = Visitor::inside(Config::default());
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+    let cases: [Case<'_>; 8] = [
+        (&[("user", "42")], &["user"]),
+        (&[("topic", "room:7")], &["topic"]),
+        (&[("user", "42"), ("topic", "room:7")], &["topic", "user"]),
+        (&[("to", "topic"), ("topic", "room:7"), ("user", "42")], &["user"]),
+        (&[("to", "user"), ("user", "42"), ("topic", "room:7")], &["topic"]),
+        // The same of what is chosen elsewhere: it would be sent at once, and kept for nobody.
+        (&[("send_at", "2026-11-23T05:30")], &["send_at"]),
+        (&[("lifetime", "5")], &["lifetime"]),
+        (&[("lifetime", "5"), ("lifetime_unit", "")], &["lifetime"]),
+    ];
+    for (fields, wrong) in cases {
+        for path in ["/admin/compose/preview", "/admin/compose/send"] {
+            let mut all = letter(fields);
+            all.push(("nonce", "abcdef"));
+            let reply = visitor.post(path, &all);
+            assert_eq!(reply.status, Status::UnprocessableContent, "{path} {fields:?}");
+            let page = text(&reply);
+            for field in ["topic", "user", "send_at", "lifetime"] {
+                let is_refused = page.contains(&format!("<p class=\"error\" id=\"{field}-error\">"));
+                assert_eq!(is_refused, wrong.contains(&field), "{path} {fields:?} {field}: {page}");
+            }
+            // Nothing of what was typed is lost.
+            assert!(fields.iter().all(|(_, value)| page.contains(&format!("value=\"{value}\""))), "{page}");
+        }
+    }
+    assert!(visitor.fake.published.lock().unwrap().is_empty());
+    // White space is nothing.
+    assert_eq!(visitor.send(&[("user", " "), ("topic", "")]).status, Status::SeeOther);
+}
+
+#[test]
+fn a_preview_to_everybody_says_so_loudly() {
+    let visitor = Visitor::inside(Config::default());
+    let loud = |fields: &[(&str, &str)]| {
+        let page = text(&visitor.post("/admin/compose/preview", &letter(fields)));
+        assert!(page.contains("<h1>Preview</h1>"), "{page}");
+        page.contains("<strong>To EVERYONE</strong> <b>2</b> recipients")
+    };
+    assert!(loud(&[]));
+    assert!(loud(&[("to", "topic"), ("topic", "room:lobby")]), "by its name it is the same");
+    assert!(!loud(&[("to", "topic"), ("topic", "room:7")]));
+    assert!(!loud(&[("to", "user"), ("user", "ada")]));
 }
 
 #[test]
