@@ -8,14 +8,20 @@ use crate::desk::{MessageState, Publish, Target};
 use crate::http::Status;
 use crate::service::ServiceReply;
 
+use super::carried::{self, Carried};
+use super::form::Form;
 use super::letter::{Checked, Letter, Wrong};
 use super::moment;
 use super::notice::{BODY_CHARACTERS_MAX, LINK_BYTES_MAX, Severity, TITLE_CHARACTERS_MAX};
 use super::office::Visit;
 use super::page::{self, Trouble, csrf_field};
 use super::places::is_id;
+use super::sign_in;
 
 const HERE: &str = "/admin/compose";
+
+/// The form with what was written before the sign-in.
+pub(super) const RESTORED: &str = "/admin/compose?restored=1";
 
 /// What is typed to confirm a message to very many.
 const CONFIRMATION: &str = "send";
@@ -23,37 +29,81 @@ const CONFIRMATION: &str = "send";
 /// The empty form; a query may name who gets the message.
 pub(super) fn form(visit: &Visit<'_>) -> Result<ServiceReply, Trouble> {
     let query = visit.query()?;
+    let written = visit.session.letter.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some(letter) = written.filter(|_| query.some("restored").is_some()) {
+        let word = "You were signed out before this was sent. Nothing is lost: here is your text.";
+        return Ok(form_page(visit, Status::Ok, &letter, &[], Some(word)));
+    }
     let mut letter = Letter::new();
     if let Some(user) = query.some("user") {
         (letter.to, letter.user) = ("user".to_owned(), user);
     } else if let Some(topic) = query.some("topic") {
         (letter.to, letter.topic) = ("topic".to_owned(), topic);
     }
-    Ok(form_page(visit, Status::Ok, &letter, &[]))
+    Ok(form_page(visit, Status::Ok, &letter, &[], None))
 }
 
 /// Back from the preview.
 pub(super) fn edit(visit: &Visit<'_>) -> Result<ServiceReply, Trouble> {
-    Ok(form_page(visit, Status::Ok, &Letter::read(&visit.form()?), &[]))
+    with_form(visit, |form| Ok(form_page(visit, Status::Ok, &Letter::read(form), &[], None)))
 }
 
 /// The message as customers will see it, and how many of them there are.
 pub(super) fn preview(visit: &Visit<'_>) -> Result<ServiceReply, Trouble> {
-    Ok(preview_of(visit, &Letter::read(&visit.form()?)))
+    with_form(visit, |form| Ok(preview_of(visit, &Letter::read(form))))
+}
+
+/// Does something with the request's form. One that was made in an earlier session, before somebody signed in again, is
+/// not acted on; it is shown once more, to the account that has written it.
+fn with_form(
+    visit: &Visit<'_>,
+    act: impl FnOnce(&Form) -> Result<ServiceReply, Trouble>,
+) -> Result<ServiceReply, Trouble> {
+    let trouble = match visit.form() {
+        Ok(form) => return act(&form),
+        Err(trouble) => trouble,
+    };
+    let Some(carried) = Carried::of(visit.request) else { return Err(trouble) };
+    if carried.author != *visit.session.account {
+        return Ok(sign_in::carry(visit.office, &carried));
+    }
+    let letter = carried.for_account(&visit.session.account).unwrap_or_default();
+    let word = "This was written before you signed in again, and was not sent. Please look at it once more.";
+    Ok(form_page(visit, Status::Forbidden, &letter, &[], Some(word)))
 }
 
 /// The preview of a letter, or the form with what is wrong in it.
 pub(super) fn preview_of(visit: &Visit<'_>, letter: &Letter) -> ServiceReply {
     match letter.check(visit.office, visit.at) {
         Ok(checked) => preview_page(visit, Status::Ok, letter, &checked, None),
-        Err(wrong) => form_page(visit, Status::UnprocessableContent, letter, &wrong),
+        Err(wrong) => form_page(visit, Status::UnprocessableContent, letter, &wrong, None),
     }
 }
 
 /// Sends what was previewed.
 pub(super) fn send(visit: &Visit<'_>) -> Result<ServiceReply, Trouble> {
-    let form = visit.form()?;
-    let letter = Letter::read(&form);
+    with_form(visit, |form| {
+        let letter = Letter::read(form);
+        send_letter(visit, form, &letter).map_err(|trouble| trouble.with_way_on(way_back(visit, &letter)))
+    })
+}
+
+/// The ways back to a letter that could not be sent.
+fn way_back(visit: &Visit<'_>, letter: &Letter) -> Markup {
+    html! {
+        form method="post" action="/admin/compose/preview" {
+            (csrf_field(&visit.session))
+            (carried::fields(&visit.session.account, letter))
+            p { "What you wrote is kept on this page." }
+            div.buttons {
+                button type="submit" { "Back to the preview" }
+                button.quiet type="submit" formaction="/admin/compose/edit" { "Go on writing" }
+            }
+        }
+    }
+}
+
+fn send_letter(visit: &Visit<'_>, form: &Form, letter: &Letter) -> Result<ServiceReply, Trouble> {
     // A second click on the button waits here for the first, and is shown what has come of that.
     let mut sent = visit.session.sent.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(id) = sent.message(&visit.request.body) {
@@ -61,23 +111,21 @@ pub(super) fn send(visit: &Visit<'_>) -> Result<ServiceReply, Trouble> {
     }
     let checked = match letter.check(visit.office, visit.at) {
         Ok(checked) => checked,
-        Err(wrong) => return Ok(form_page(visit, Status::UnprocessableContent, &letter, &wrong)),
+        Err(wrong) => return Ok(form_page(visit, Status::UnprocessableContent, letter, &wrong, None)),
     };
     let nonce = form.raw("nonce");
     if !is_id(nonce) {
-        return Ok(preview_page(visit, Status::UnprocessableContent, &letter, &checked, None));
+        return Ok(preview_page(visit, Status::UnprocessableContent, letter, &checked, None));
     }
     let subscribers = visit.office.desk.inspection.subscribers(&checked.topic);
     let confirmed = form.text("confirm").eq_ignore_ascii_case(CONFIRMATION);
     if needs_confirmation(visit, subscribers) && !confirmed {
         let word = Some("Type the word to confirm that so many are to get it.");
-        return Ok(preview_page(visit, Status::UnprocessableContent, &letter, &checked, word));
+        return Ok(preview_page(visit, Status::UnprocessableContent, letter, &checked, word));
     }
     if let Err(wait) = visit.office.rate.take(&visit.session.account, visit.at) {
         let most = visit.office.config.sends_per_minute_max;
-        let sentence = format!(
-            "An account can send {most} messages in a minute. Nothing was sent; go back to try again."
-        );
+        let sentence = format!("An account can send {most} messages in a minute. Nothing was sent.");
         return Err(Trouble::too_many(wait, sentence));
     }
     let subject = match &checked.target {
@@ -101,6 +149,7 @@ pub(super) fn send(visit: &Visit<'_>) -> Result<ServiceReply, Trouble> {
     let action = if message.state == MessageState::Scheduled { "scheduled" } else { "published" };
     visit.audit_outcome(action, &message.id, format!("to {}", message.topic));
     sent.remember(&visit.request.body, &message.id);
+    *visit.session.letter.lock().unwrap_or_else(PoisonError::into_inner) = None;
     Ok(page::see_other(format!("/admin/messages/{}", message.id)))
 }
 
@@ -152,10 +201,10 @@ fn preview_page(
         h2 { "Who gets it" }
         (audience(visit, checked, subscribers))
         (schedule(checked))
-        form method="post" action="/admin/compose/send" {
+        form.send method="post" action="/admin/compose/send" {
             (csrf_field(&visit.session))
             input type="hidden" name="nonce" value=(nonce);
-            @for (name, value) in letter.fields() { input type="hidden" name=(name) value=(value); }
+            (carried::fields(&visit.session.account, letter))
             @if needs_confirmation(visit, subscribers) {
                 div.field.confirm {
                     label for="confirm" { "To confirm, type the word “" (CONFIRMATION) "”" }
@@ -214,9 +263,16 @@ fn schedule(checked: &Checked) -> Markup {
 }
 
 /// The form. What is wrong stands above it and at its fields.
-fn form_page(visit: &Visit<'_>, status: Status, letter: &Letter, wrong: &[Wrong]) -> ServiceReply {
+fn form_page(
+    visit: &Visit<'_>,
+    status: Status,
+    letter: &Letter,
+    wrong: &[Wrong],
+    word: Option<&str>,
+) -> ServiceReply {
     let form = Fields { letter, wrong };
     let body = html! {
+        @if let Some(word) = word { p.restored role="status" { (word) } }
         @if !wrong.is_empty() {
             div.error role="alert" {
                 p { "Nothing was sent. Please look at:" }
@@ -225,6 +281,7 @@ fn form_page(visit: &Visit<'_>, status: Status, letter: &Letter, wrong: &[Wrong]
         }
         form.compose method="post" action="/admin/compose/preview" {
             (csrf_field(&visit.session))
+            (carried::author_field(&visit.session.account))
             input type="hidden" name="resend_of" value=(letter.resend_of);
             // The script says here how far the browser's time is from UTC.
             input #offset type="hidden" name="offset" value="" autocomplete="off";

@@ -29,6 +29,11 @@ impl Form {
         Ok(Self { fields })
     }
 
+    /// All fields with their names.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// A field as it was sent; empty if it is missing.
     pub(super) fn raw(&self, name: &str) -> &str {
         self.fields.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)

@@ -92,6 +92,11 @@ impl Letter {
         }
     }
 
+    /// Whether there is anything in it that it would be a pity to lose.
+    pub(super) fn has_text(&self) -> bool {
+        [&self.title, &self.body, &self.link].iter().any(|text| !text.is_empty())
+    }
+
     /// A letter that repeats a message. `None` if that was no notification of ours.
     pub(super) fn again(office: &Office, message: &Message) -> Option<Self> {
         let notice = Notice::read(message.payload.get())?;

@@ -11,6 +11,7 @@
 mod account;
 mod assets;
 mod audit;
+mod carried;
 mod compose;
 mod connections;
 mod form;

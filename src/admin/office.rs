@@ -9,6 +9,7 @@ use crate::desk::{Actor, ActorKind, AuditEntry, Desk, UnixMillis};
 use crate::http::{MediaType, Method, Status};
 use crate::service::{ServiceReply, ServiceRequest};
 
+use super::carried::{self, Carried};
 use super::form::Form;
 use super::lockout::Lockout;
 use super::page::{self, Frame, Trouble};
@@ -141,10 +142,21 @@ impl Office {
             Place::SignIn => return sign_in::form(self, request),
             Place::Welcome if posted => return sign_in::take_link(self, request, at),
             Place::Welcome => return Ok(sign_in::welcome(self)),
+            Place::Session if !posted => return sign_in::look(self, request, at),
             _ => {}
         }
-        let Some(session) = self.session(request, at)? else {
-            return Err(Trouble::elsewhere(sign_in::address(request)));
+        let written = || place.takes_letter().then(|| Carried::of(request)).flatten();
+        let found = self.session(request, at);
+        let found = found.map_err(|trouble| match written() {
+            Some(_) => trouble.with_way_on(carried::again(request)),
+            None => trouble,
+        });
+        let Some(session) = found? else {
+            return match (place, written()) {
+                (Place::Session, _) => Ok(sign_in::left(None)),
+                (_, Some(carried)) => Ok(sign_in::carry(self, &carried)),
+                _ => Err(Trouble::elsewhere(sign_in::address(request))),
+            };
         };
         let visit = Visit { office: self, request, at, session };
         Ok(visit
@@ -168,7 +180,7 @@ impl Office {
     }
 
     /// The value of our cookie. Two of the name are none: somebody else has set one of them.
-    fn cookie<'r>(&self, headers: &'r [(String, Vec<u8>)]) -> Option<&'r str> {
+    pub(super) fn cookie<'r>(&self, headers: &'r [(String, Vec<u8>)]) -> Option<&'r str> {
         let fields = headers.iter().filter(|(name, _)| name == "cookie").map(|(_, value)| value.as_slice());
         cookie(fields, cookie_name(self.config.tls))
     }
@@ -214,6 +226,7 @@ impl Visit<'_> {
         match place {
             Place::Home | Place::SignIn | Place::Welcome => Ok(page::see_other("/admin/compose")),
             Place::SignOut => sign_in::sign_out(self),
+            Place::Session => sign_in::stay(self),
             Place::Compose => compose::form(self),
             Place::Preview => compose::preview(self),
             Place::Edit => compose::edit(self),
@@ -270,7 +283,9 @@ impl Visit<'_> {
     /// A page with the navigation around it.
     pub(super) fn page(&self, status: Status, current: &str, heading: &str, body: &Markup) -> ServiceReply {
         let stats = self.office.desk.inspection.stats();
+        let left = self.office.sessions.left(&self.session, self.at);
         let frame = Frame::new(&self.session, current).with_counts(stats.web_sockets, stats.sessions);
+        let frame = frame.with_left(left);
         page::reply(status, page::document(&self.office.config, heading, Some(&frame), body))
     }
 }

@@ -10,7 +10,7 @@ use crate::http::Status;
 use crate::service::ServiceReply;
 
 use super::Config;
-use super::session::Session;
+use super::session::{Left, Session};
 
 /// Every answer carries these. Scripts and styles come from files of this origin alone, pages can't be framed, and what
 /// staff see is kept in no cache.
@@ -60,6 +60,8 @@ struct Parts {
     /// Where to go instead; then there is no page.
     elsewhere: Option<String>,
     allow: Option<&'static str>,
+    /// A way on from here.
+    way_on: Option<Markup>,
 }
 
 impl Trouble {
@@ -69,7 +71,15 @@ impl Trouble {
         sentence: impl Into<Cow<'static, str>>,
     ) -> Self {
         let (heading, sentence) = (heading.into(), sentence.into());
-        Self(Box::new(Parts { status, heading, sentence, wait: None, elsewhere: None, allow: None }))
+        Self(Box::new(Parts {
+            status,
+            heading,
+            sentence,
+            wait: None,
+            elsewhere: None,
+            allow: None,
+            way_on: None,
+        }))
     }
 
     pub(super) fn not_found() -> Self {
@@ -98,6 +108,12 @@ impl Trouble {
         trouble
     }
 
+    /// The same, with a way on from there that loses nothing of what was written.
+    pub(super) fn with_way_on(mut self, way_on: Markup) -> Self {
+        self.0.way_on = Some(way_on);
+        self
+    }
+
     #[cfg(test)]
     pub(super) fn status(&self) -> Status {
         self.0.status
@@ -112,7 +128,10 @@ impl Trouble {
         let body = html! {
             p role="alert" { (parts.sentence) }
             @if let Some(wait) = parts.wait { p { "You can try again in " (waiting(wait)) "." } }
-            p { a href="/admin" { "To the start" } }
+            @match parts.way_on {
+                Some(way_on) => { (way_on) }
+                None => p { a href="/admin" { "To the start" } }
+            }
         };
         let page = match session {
             Some(session) => document(config, &parts.heading, Some(&Frame::new(session, "")), &body),
@@ -179,15 +198,22 @@ pub(super) struct Frame<'a> {
     current: &'a str,
     /// Open WebSockets and sessions on long-poll.
     counts: Option<(u64, u64)>,
+    /// How long the session lasts.
+    left: Option<Left>,
 }
 
 impl<'a> Frame<'a> {
     pub(super) fn new(session: &'a Session, current: &'a str) -> Self {
-        Self { session, current, counts: None }
+        Self { session, current, counts: None, left: None }
     }
 
     pub(super) fn with_counts(mut self, web_sockets: u64, sessions: u64) -> Self {
         self.counts = Some((web_sockets, sessions));
+        self
+    }
+
+    pub(super) fn with_left(mut self, left: Left) -> Self {
+        self.left = Some(left);
         self
     }
 }
@@ -243,7 +269,9 @@ fn header(config: &Config, frame: Option<&Frame<'_>>) -> Markup {
                     span { b #online-longpoll { (sessions.unwrap_or(0)) } " on long-poll" }
                     span #online-topics-line hidden { b #online-topics { "0" } " " span #online-topics-noun { "topics" } }
                 }
-                p #live .live data-state="static" { "Not live" }
+                p #live .live data-state="static" data-account=(frame.session.account)
+                    data-ends-in=[frame.left.map(|left| left.ends_in_ms)]
+                    data-at-most=[frame.left.map(|left| left.at_most_ms)] { "Not live" }
                 form.sign-out method="post" action="/admin/sign-out" {
                     (csrf_field(frame.session))
                     span.who { (frame.session.account) }

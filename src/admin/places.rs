@@ -9,6 +9,7 @@ pub(super) enum Place<'a> {
     SignIn,
     SignOut,
     Welcome,
+    Session,
     Compose,
     Preview,
     Edit,
@@ -39,6 +40,7 @@ impl<'a> Place<'a> {
             (true, ["sign-in"]) => Self::SignIn,
             (true, ["sign-out"]) => Self::SignOut,
             (true, ["welcome"]) => Self::Welcome,
+            (true, ["session"]) => Self::Session,
             (true, ["compose"]) => Self::Compose,
             (true, ["compose", "preview"]) => Self::Preview,
             (true, ["compose", "edit"]) => Self::Edit,
@@ -61,7 +63,7 @@ impl<'a> Place<'a> {
     /// The methods that it takes, as `Allow` names them.
     pub(super) const fn allow(self) -> &'static str {
         match self {
-            Self::SignIn | Self::Welcome | Self::Disconnect => "GET, HEAD, POST",
+            Self::SignIn | Self::Welcome | Self::Session | Self::Disconnect => "GET, HEAD, POST",
             Self::SignOut
             | Self::Preview
             | Self::Edit
@@ -79,6 +81,11 @@ impl<'a> Place<'a> {
             | Self::Audit
             | Self::Account => "GET, HEAD",
         }
+    }
+
+    /// Whether its form holds what somebody has written, which must not be lost.
+    pub(super) const fn takes_letter(self) -> bool {
+        matches!(self, Self::Preview | Self::Edit | Self::Send)
     }
 
     /// Whether it takes the method.

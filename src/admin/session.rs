@@ -10,11 +10,14 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::auth::connect::Secret;
 use crate::desk::UnixMillis;
+
+use super::letter::Letter;
 
 /// Sessions of all accounts.
 const SESSIONS_MAX: usize = 1_000;
@@ -73,6 +76,8 @@ pub(super) struct Session {
     pub(super) csrf: Secret,
     /// What was sent through its forms. Locked while one is being sent, so that a second click waits for the first.
     pub(super) sent: Arc<Mutex<SentForms>>,
+    /// What was written before the sign-in, until it is sent: one form at most, so it is bounded as forms are.
+    pub(super) letter: Arc<Mutex<Option<Letter>>>,
     created: UnixMillis,
     seen: UnixMillis,
 }
@@ -102,6 +107,15 @@ impl SentForms {
         }
         self.0.push((Sha256::digest(form).into(), id.to_owned()));
     }
+}
+
+/// The time that a session has left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Left {
+    /// Until it ends because nothing was asked for, or because it is old.
+    pub(super) ends_in_ms: UnixMillis,
+    /// Until it ends because it is old.
+    pub(super) at_most_ms: UnixMillis,
 }
 
 /// All open sessions.
@@ -157,6 +171,7 @@ impl Sessions {
             standing,
             csrf,
             sent: Arc::default(),
+            letter: Arc::default(),
             created: at,
             seen: at,
         };
@@ -177,6 +192,21 @@ impl Sessions {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let session = open.get(&Key::of(cookie)).filter(|session| !self.is_over(session, at))?;
         Some((session.clone(), session.created.saturating_add(self.lifetime_ms)))
+    }
+
+    /// How long a session lasts if nothing more is asked for, and how long at most.
+    pub(super) fn left(&self, session: &Session, at: UnixMillis) -> Left {
+        let most = session.created.saturating_add(self.lifetime_ms).saturating_sub(at);
+        let idle = session.seen.saturating_add(self.idle_ms).saturating_sub(at);
+        Left { ends_in_ms: idle.min(most), at_most_ms: most }
+    }
+
+    /// Gives a session what was written before its sign-in.
+    pub(super) fn hand_over(&self, key: Key, letter: Letter) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(session) = open.get(&key) {
+            *session.letter.lock().unwrap_or_else(PoisonError::into_inner) = Some(letter);
+        }
     }
 
     /// Whether the session of these live sockets is open.

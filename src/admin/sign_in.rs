@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use maud::{Markup, html};
+use serde::Serialize;
 
 use crate::auth::connect::Secret;
 use crate::auth::password;
@@ -10,11 +11,14 @@ use crate::desk::{Actor, ActorKind, UnixMillis};
 use crate::http::{Method, Status};
 use crate::service::{ServiceReply, ServiceRequest};
 
+use super::carried::Carried;
+use super::compose;
 use super::form::Form;
+use super::letter::Letter;
 use super::lockout::Try;
 use super::office::{LINK_ACCOUNT, Office, Visit, read_body};
 use super::page::{self, Trouble};
-use super::session::Standing;
+use super::session::{Key, Left, Session, Standing};
 
 /// Bytes of a name of staff; longer ones belong to nobody.
 const NAME_BYTES_MAX: usize = 255;
@@ -39,24 +43,41 @@ pub(super) fn form(office: &Office, request: &ServiceRequest) -> Result<ServiceR
     let query = Form::read(&request.query)?;
     let ended = !query.raw("ended").is_empty();
     let word = ended.then_some("You are signed out. What you were about to do was not done.");
-    Ok(sign_in_page(office, Status::Ok, "", query.raw("next"), word))
+    Ok(sign_in_page(office, Status::Ok, word, &sign_in_form("", query.raw("next"), None, word.is_some())))
 }
 
-fn sign_in_page(office: &Office, status: Status, name: &str, next: &str, word: Option<&str>) -> ServiceReply {
+/// The page to sign in on for somebody whose session is over and who has written something, which it carries.
+pub(super) fn carry(office: &Office, carried: &Carried) -> ServiceReply {
+    let author = &carried.author;
+    let word = format!(
+        "You are signed out, and nothing was sent. Your text is kept: sign in as {author} to go on with it."
+    );
+    let form = sign_in_form(author, "", Some(carried), true);
+    sign_in_page(office, Status::Forbidden, Some(&word), &form)
+}
+
+fn sign_in_page(office: &Office, status: Status, word: Option<&str>, form: &Markup) -> ServiceReply {
     let body = html! {
         @if let Some(word) = word { p.error role="alert" { (word) } }
-        form.narrow method="post" action="/admin/sign-in" {
-            @if is_way_back(next) { input type="hidden" name="next" value=(next); }
-            label for="name" { "Name" }
-            input #name type="text" name="name" value=(name) required autocomplete="username"
-                autocapitalize="none" spellcheck="false" autofocus[word.is_none()];
-            label for="password" { "Password" }
-            input #password type="password" name="password" required autocomplete="current-password"
-                autofocus[word.is_some()];
-            button type="submit" { "Sign in" }
-        }
+        (form)
     };
     page::reply(status, page::document(&office.config, "Sign in", None, &body))
+}
+
+fn sign_in_form(name: &str, next: &str, carried: Option<&Carried>, has_name: bool) -> Markup {
+    html! {
+        form.narrow method="post" action="/admin/sign-in" {
+            @if is_way_back(next) { input type="hidden" name="next" value=(next); }
+            @if let Some(carried) = carried { (carried.fields()) }
+            label for="name" { "Name" }
+            input #name type="text" name="name" value=(name) required autocomplete="username"
+                autocapitalize="none" spellcheck="false" autofocus[!has_name];
+            label for="password" { "Password" }
+            input #password type="password" name="password" required autocomplete="current-password"
+                autofocus[has_name];
+            button type="submit" { "Sign in" }
+        }
+    }
 }
 
 /// Takes a name and a password. Names that nobody has are answered as wrong passwords are, after as much work.
@@ -66,6 +87,21 @@ pub(super) fn sign_in(
     at: UnixMillis,
 ) -> Result<ServiceReply, Trouble> {
     let form = read_body(request)?;
+    let carried = Carried::read(&form);
+    // Whoever has to wait, or try again, keeps what they had written.
+    check(office, request, at, &form, carried.as_ref()).map_err(|trouble| match &carried {
+        Some(carried) => trouble.with_way_on(sign_in_form(form.text("name"), "", Some(carried), true)),
+        None => trouble,
+    })
+}
+
+fn check(
+    office: &Office,
+    request: &ServiceRequest,
+    at: UnixMillis,
+    form: &Form,
+    carried: Option<&Carried>,
+) -> Result<ServiceReply, Trouble> {
     let (name, given) = (form.text("name"), Secret::new(form.raw("password")));
     let begun = office.lockout.begin(name, request.peer, at).map_err(locked)?;
     let account = if name.len() <= NAME_BYTES_MAX { office.desk.records.staff(name)? } else { None };
@@ -82,13 +118,15 @@ pub(super) fn sign_in(
         };
         refuse(office, request.peer, at, known, why, begun)?;
         let word = "The name or the password is wrong.";
-        return Ok(sign_in_page(office, Status::UnprocessableContent, name, form.raw("next"), Some(word)));
+        let again = sign_in_form(name, form.raw("next"), carried, true);
+        return Ok(sign_in_page(office, Status::UnprocessableContent, Some(word), &again));
     };
     let actor = Actor { kind: ActorKind::Staff, name: account.name.clone(), address: Some(request.peer) };
     office.audit(&actor, at, "sign_in", &account.name, "by password".to_owned())?;
     office.lockout.succeeded(name, request.peer);
     let next = Some(form.raw("next")).filter(|next| is_way_back(next)).unwrap_or("/admin/compose");
-    enter(office, request, at, &account.name, Standing::of_account(&account.password_hash), next)
+    let letter = Carried::read(form).and_then(|carried| carried.for_account(&account.name));
+    enter(office, request, at, (&account.name, Standing::of_account(&account.password_hash)), next, letter)
 }
 
 /// Writes down that somebody was not let in. A name that nobody has is not written: it may be a password, typed into the
@@ -125,9 +163,9 @@ fn enter(
     office: &Office,
     request: &ServiceRequest,
     at: UnixMillis,
-    account: &str,
-    standing: Standing,
+    (account, standing): (&str, Standing),
     next: &str,
+    letter: Option<Letter>,
 ) -> Result<ServiceReply, Trouble> {
     if let Some(session) = office.session(request, at)? {
         office.end(session.key);
@@ -135,6 +173,10 @@ fn enter(
     let id = office.secret();
     let ended = office.sessions.open(&id, office.secret(), account, standing, at);
     office.close_sockets(&ended);
+    let next = if letter.is_some() { compose::RESTORED } else { next };
+    if let Some(letter) = letter {
+        office.sessions.hand_over(Key::of(id.expose()), letter);
+    }
     Ok(page::see_other(next.to_owned()).header("set-cookie", office.set_cookie(Some(&id))))
 }
 
@@ -174,7 +216,39 @@ pub(super) fn take_link(
     let actor = Actor { kind: ActorKind::Staff, name: LINK_ACCOUNT.to_owned(), address: Some(request.peer) };
     office.audit(&actor, at, "sign_in", LINK_ACCOUNT, "by one-time link".to_owned())?;
     office.lockout.succeeded_nameless(request.peer);
-    enter(office, request, at, LINK_ACCOUNT, Standing::Link, "/admin/compose")
+    enter(office, request, at, (LINK_ACCOUNT, Standing::Link), "/admin/compose", None)
+}
+
+/// How long the session lasts, for the script that warns of its end. Asking does not prolong it.
+pub(super) fn look(
+    office: &Office,
+    request: &ServiceRequest,
+    at: UnixMillis,
+) -> Result<ServiceReply, Trouble> {
+    let found = office.cookie(&request.headers).and_then(|cookie| office.sessions.look(cookie, at));
+    let Some((session, _)) = found else { return Ok(left(None)) };
+    let stands = office.stands(&session)?;
+    Ok(left(stands.then(|| (&session, office.sessions.left(&session, at)))))
+}
+
+/// The same, asked by somebody who is there: that prolongs it, as every request does.
+pub(super) fn stay(visit: &Visit<'_>) -> Result<ServiceReply, Trouble> {
+    visit.form()?;
+    Ok(left(Some((&visit.session, visit.office.sessions.left(&visit.session, visit.at)))))
+}
+
+/// The answer to both; with neither an account nor time if nobody is signed in.
+pub(super) fn left(session: Option<(&Session, Left)>) -> ServiceReply {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        account: Option<&'a str>,
+        #[serde(flatten)]
+        left: Left,
+    }
+    let (session, left) = session.unzip();
+    let answer = Answer { account: session.map(|session| &*session.account), left: left.unwrap_or_default() };
+    let text = serde_json::to_vec(&answer).unwrap_or_default();
+    ServiceReply::new(Status::Ok).body("application/json", text)
 }
 
 /// Ends the session and its live sockets.

@@ -69,11 +69,11 @@ export class Inbox {
 const built = (path) => fileURLToPath(new URL(`../../target/debug/${path}`, import.meta.url));
 const given = (shards) => (shards === undefined ? [] : [`${shards}`]);
 const PROGRAMS = {
-  hailer: (address, { shards, limits = {}, api = false, args = [] }, config) => [
+  hailer: (address, { shards, limits = {}, api = false, args = [] }, config, apiAddress) => [
     process.env.HAILER_BIN ?? built("hailer"),
     [
       ...["serve", "--listen", address],
-      ...(api ? ["--api-listen", "127.0.0.1:0"] : []),
+      ...(api ? ["--api-listen", apiAddress ?? "127.0.0.1:0"] : []),
       ...(config === undefined ? [] : ["--config", config]),
       ...given(shards).flatMap((shards) => ["--shards", shards]),
       ...Object.entries(limits).flatMap(([name, value]) => ["--limit", `${name}=${value}`]),
@@ -105,7 +105,7 @@ const environment = () => ({
 const running = new Set();
 process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
 
-/** A server process on a port of its own, which it keeps over `stop` and `start`. */
+/** A server process on a port of its own, and one for its API, which it keeps over `stop` and `start`. */
 export class Server {
   #program;
   #options;
@@ -161,7 +161,8 @@ export class Server {
 
   async start() {
     const config = this.#folder && joinPaths(this.#folder, "hailer.toml");
-    const [path, args] = PROGRAMS[this.#program](this.address, this.#options, config);
+    const api = this.api && new URL(this.api).host;
+    const [path, args] = PROGRAMS[this.#program](this.address, this.#options, config, api);
     const child = spawn(path, args, { stdio: ["pipe", "pipe", "pipe"], env: environment() });
     this.#child = child;
     running.add(child);

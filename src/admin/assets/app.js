@@ -1,5 +1,7 @@
 // What makes the back office's pages live: figures that change, times as the browser's own. Every page works without.
 import { Socket } from "./client.js";
+import { keepDraft } from "./draft.js";
+import { ask, signInLink, whenOver } from "./session.js";
 
 const find = (id) => document.getElementById(id);
 
@@ -23,7 +25,7 @@ if (sendAt) {
     const date = new Date(sendAt.value);
     offset.value = Number.isNaN(date.getTime()) ? "" : date.getTimezoneOffset();
   };
-  sendAt.form.addEventListener("submit", say);
+  for (const event of ["submit", "carry"]) sendAt.form.addEventListener(event, say);
 }
 
 // The fields of a choice are there when it is chosen, and are not sent otherwise.
@@ -66,6 +68,7 @@ if (composing) {
   // Some browsers fill in what was there before a reload once the page has loaded.
   addEventListener("pageshow", () => composing.querySelector("[data-of] [aria-invalid]") || showChosen());
 }
+keepDraft(() => showChosen());
 
 // Live figures
 
@@ -76,11 +79,22 @@ const socket = new Socket("/admin/socket");
 /** Whether there was a connection: from then on its loss is worth a word. */
 let wasLive = false;
 
+/** Whether the session has ended: then there is no use in trying. */
+let isOver = false;
+
 socket.onstate = (state) => {
   wasLive ||= state === "connected";
   live.dataset.state = state === "connected" ? "live" : "lost";
-  live.textContent = { connected: "Live", offline: "Not live: sign in again", waiting: "Not live: trying again" }[state] ?? (wasLive ? "Reconnecting…" : "Connecting…");
+  if (state === "offline") live.replaceChildren("Not live: ", signInLink("sign in again"));
+  else live.textContent = { connected: "Live", waiting: "Not live: trying again" }[state] ?? (wasLive ? "Reconnecting…" : "Connecting…");
+  // A server that has restarted knows no session of before, and a socket is not told why it is refused.
+  if (!isOver && (state === "offline" || state === "waiting")) ask();
 };
+
+whenOver.add(() => {
+  isOver = true;
+  socket.disconnect();
+});
 
 const overview = socket.channel("admin:overview");
 overview.on("overview", ({ websocket, longpoll, topics }) => {
@@ -211,7 +225,7 @@ if (delivery?.dataset.message) follow(delivery);
 
 addEventListener("pagehide", () => socket.disconnect());
 addEventListener("pageshow", (event) => {
-  if (event.persisted) socket.connect();
+  if (event.persisted && !isOver) socket.connect();
 });
 addEventListener("online", () => {
   if (socket.state === "waiting") socket.connect();

@@ -2,6 +2,7 @@
 
 mod doors;
 mod fake;
+mod keeping;
 mod live;
 mod pages;
 mod sending;
