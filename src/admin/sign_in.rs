@@ -49,11 +49,28 @@ pub(super) fn form(office: &Office, request: &ServiceRequest) -> Result<ServiceR
 /// The page to sign in on for somebody whose session is over and who has written something, which it carries.
 pub(super) fn carry(office: &Office, carried: &Carried) -> ServiceReply {
     let author = &carried.author;
+    if author == LINK_ACCOUNT {
+        let word = "You are signed out, and nothing was sent. Your text is kept on this page: each start of the \
+                    server prints a link that lets you go on with it.";
+        return sign_in_page(office, Status::Forbidden, Some(word), &link_form(carried));
+    }
     let word = format!(
         "You are signed out, and nothing was sent. Your text is kept: sign in as {author} to go on with it."
     );
     let form = sign_in_form(author, "", Some(carried), true);
     sign_in_page(office, Status::Forbidden, Some(&word), &form)
+}
+
+/// A form for a one-time link that was printed since; opened as an address it would leave the text behind.
+fn link_form(carried: &Carried) -> Markup {
+    html! {
+        form.narrow method="post" action="/admin/welcome" {
+            (carried.fields())
+            label for="token" { "The link" }
+            input #token type="password" name="token" required autocomplete="off" placeholder="http://…/admin/welcome#…";
+            button type="submit" { "Sign in" }
+        }
+    }
 }
 
 fn sign_in_page(office: &Office, status: Status, word: Option<&str>, form: &Markup) -> ServiceReply {
@@ -206,17 +223,37 @@ pub(super) fn take_link(
     at: UnixMillis,
 ) -> Result<ServiceReply, Trouble> {
     let form = read_body(request)?;
+    let carried = Carried::read(&form);
+    check_link(office, request, at, &form, carried).map_err(|trouble| match Carried::read(&form) {
+        Some(carried) => trouble.with_way_on(link_form(&carried)),
+        None => trouble,
+    })
+}
+
+fn check_link(
+    office: &Office,
+    request: &ServiceRequest,
+    at: UnixMillis,
+    form: &Form,
+    carried: Option<Carried>,
+) -> Result<ServiceReply, Trouble> {
     let begun = office.lockout.begin_nameless(request.peer, at).map_err(locked)?;
-    if !office.links.take(form.raw("token"), at) {
+    // The script takes the token out of the address; people paste all of it.
+    let token = form.text("token").rsplit('#').next().unwrap_or_default();
+    if !office.links.take(token, at) {
         refuse(office, request.peer, at, None, "one-time link that is not good", begun)?;
         let word = "The link is not good any more: it works once, for 15 minutes.";
+        if let Some(carried) = &carried {
+            return Ok(sign_in_page(office, Status::UnprocessableContent, Some(word), &link_form(carried)));
+        }
         let page = page::document(&office.config, "Welcome", None, &welcome_form(Some(word)));
         return Ok(page::reply(Status::UnprocessableContent, page));
     }
     let actor = Actor { kind: ActorKind::Staff, name: LINK_ACCOUNT.to_owned(), address: Some(request.peer) };
     office.audit(&actor, at, "sign_in", LINK_ACCOUNT, "by one-time link".to_owned())?;
     office.lockout.succeeded_nameless(request.peer);
-    enter(office, request, at, (LINK_ACCOUNT, Standing::Link), "/admin/compose", None)
+    let letter = carried.and_then(|carried| carried.for_account(LINK_ACCOUNT));
+    enter(office, request, at, (LINK_ACCOUNT, Standing::Link), "/admin/compose", letter)
 }
 
 /// How long the session lasts, for the script that warns of its end. Asking does not prolong it.

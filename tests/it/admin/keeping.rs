@@ -95,6 +95,30 @@ fn the_preview_can_be_sent_to_the_sign_in_as_it_is() {
 }
 
 #[test]
+fn a_text_that_was_written_by_way_of_a_one_time_link_goes_on_by_the_next_one() {
+    let mut visitor = Visitor::inside(Config::default());
+    let mut fields = letter(&WRITTEN);
+    fields.retain(|(name, _)| *name != "author");
+    fields.push(("author", "demo"));
+    visitor.at += 31 * MINUTE;
+    let page = text(&visitor.post_plain(PATHS[0], &fields));
+    assert!(page.contains("prints a link") && !page.contains("name=\"password\""), "{page}");
+    let answer = |page: &str, link: &str| {
+        let mut fields = hidden_fields(page);
+        fields.push(("token".to_owned(), link.to_owned()));
+        visitor.post_plain("/admin/welcome", &borrowed(&fields))
+    };
+    let page = text(&answer(&page, "http://127.0.0.1:4001/admin/welcome#wrong"));
+    assert!(page.contains("not good any more"), "{page}");
+    let link = format!(" http://127.0.0.1:4001{} ", visitor.admin.one_time_link(visitor.at));
+    let reply = answer(&page, &link);
+    assert_eq!(header(&reply, "location"), Some("/admin/compose?restored=1"));
+    visitor.cookie = Some(super::fake::cookie_of(&reply));
+    assert_restored(&visitor.page("/admin/compose?restored=1"));
+    assert!(!format!("{:?}", visitor.fake.audit.lock().unwrap()).contains("Tea"));
+}
+
+#[test]
 fn another_account_does_not_get_the_text_of_the_first() {
     let mut visitor = signed_out();
     visitor.add_staff("grace");
