@@ -114,7 +114,8 @@ impl<'a> Gathered<'a> {
         Self { pieces: [IoSlice::new(&[]); PIECES_MAX], count: 0, bytes: 0, more: false }
     }
 
-    fn add(&mut self, piece: &'a [u8]) {
+    /// Adds a piece. Returns false if there was no room for it.
+    fn add(&mut self, piece: &'a [u8]) -> bool {
         match self.pieces.get_mut(self.count) {
             Some(place) => {
                 *place = IoSlice::new(piece);
@@ -123,6 +124,7 @@ impl<'a> Gathered<'a> {
             }
             None => self.more = true,
         }
+        !self.more
     }
 
     fn as_slices(&self) -> &[IoSlice<'a>] {
@@ -254,7 +256,11 @@ impl Endpoint {
         let Some(connection) = self.connections.get(slot as usize) else { return };
         let id = ConnectionId { slot, generation: connection.generation };
         let mut gathered = Gathered::new();
-        stream.log.pieces(cursor, stream.log.end()).for_each(|piece| gathered.add(piece));
+        for piece in stream.log.pieces(cursor, stream.log.end()) {
+            if !gathered.add(piece) {
+                break;
+            }
+        }
         let mut offer = Offer::new(id, 0, index);
         offer.set_taken(sink.send(id, gathered.as_slices()));
         let offered = gathered.bytes;
@@ -471,15 +477,25 @@ fn place<'h>(socket: Option<&Socket>, hub: &'h Hub, topic: TopicId) -> Option<(&
     Some((hub.stream_ref(StreamKey { topic, form: socket.form })?, join.index))
 }
 
-/// Everything that a connection is to be sent, in order.
+/// What a connection is to be sent next, in order: as much as fits into one write.
+///
+/// How long it takes is bounded by that write, however much waits.
 fn gather<'a>(connection: &'a Connection, hub: &'a Hub) -> Gathered<'a> {
     let mut gathered = Gathered::new();
-    for_each_piece(connection, hub, |piece| gathered.add(piece));
+    visit_pieces(connection, hub, |piece| gathered.add(piece));
     gathered
 }
 
 /// Visits everything that a connection is to be sent, in order.
 pub(super) fn for_each_piece<'a>(connection: &'a Connection, hub: &'a Hub, mut add: impl FnMut(&'a [u8])) {
+    visit_pieces(connection, hub, |piece| {
+        add(piece);
+        true
+    });
+}
+
+/// Visits what a connection is to be sent, in order, as long as `add` returns true.
+fn visit_pieces<'a>(connection: &'a Connection, hub: &'a Hub, mut add: impl FnMut(&'a [u8]) -> bool) {
     let socket = connection.socket();
     // Where the entries so far leave the cursors of the topics they name.
     let mut reached: Vec<(TopicId, Position)> = Vec::new();
@@ -489,26 +505,35 @@ pub(super) fn for_each_piece<'a>(connection: &'a Connection, hub: &'a Hub, mut a
     if let Some(waiting) = connection.outbox.waiting() {
         let mut sent = waiting.sent;
         for entry in &waiting.entries {
-            match entry {
+            let more = match entry {
                 Entry::Frame(bytes) => add(&bytes.as_slice()[std::mem::take(&mut sent)..]),
-                Entry::Skip { topic, position } => reached.push((*topic, *position)),
+                Entry::Skip { topic, position } => {
+                    reached.push((*topic, *position));
+                    true
+                }
                 Entry::Until { topic, position } => {
                     let Some((stream, index)) = place(socket, hub, *topic) else { continue };
                     let from = cursor_of(&reached, *topic, stream.cursor(index));
-                    if from < *position {
-                        stream.log.pieces(from, *position).for_each(&mut add);
-                        reached.push((*topic, *position));
+                    if from >= *position {
+                        continue;
                     }
+                    reached.push((*topic, *position));
+                    stream.log.pieces(from, *position).all(&mut add)
                 }
+            };
+            if !more {
+                return;
             }
         }
     }
     let Some(socket) = socket else { return };
     for join in socket.joins.iter() {
-        let Some((stream, index)) = place(Some(socket), hub, join.topic) else { continue };
-        let from = cursor_of(&reached, join.topic, stream.cursor(index));
-        if from < stream.log.end() {
-            stream.log.pieces(from, stream.log.end()).for_each(&mut add);
+        let Some(stream) = hub.stream_ref(StreamKey { topic: join.topic, form: socket.form }) else {
+            continue;
+        };
+        let from = cursor_of(&reached, join.topic, stream.cursor(join.index));
+        if from < stream.log.end() && !stream.log.pieces(from, stream.log.end()).all(&mut add) {
+            return;
         }
     }
 }
