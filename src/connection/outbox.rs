@@ -77,6 +77,10 @@ pub(crate) struct Waiting {
     goes_on: bool,
     /// The first entries that an answer under way carries: they stay until it is known to have arrived.
     carried: usize,
+    /// Where the last pong is among the entries, so that a ping costs the same however much waits.
+    last_pong: Option<usize>,
+    /// How far the logs of topics are named already, by topic: nothing is named twice.
+    marks: Vec<(TopicId, Position)>,
     held: usize,
 }
 
@@ -117,6 +121,7 @@ impl Outbox {
         debug_assert_eq!(waiting.begun(), 0, "nothing may come before a frame that is partly sent");
         waiting.held += held(&entry);
         waiting.entries.push_front(entry);
+        waiting.last_pong = waiting.last_pong.map(|at| at + 1);
     }
 
     /// Adds the rest of a frame whose beginning was sent from a topic's log.
@@ -132,18 +137,42 @@ impl Outbox {
         }
     }
 
-    /// Puts `bytes` in the place of the last waiting frame that `is_alike`; whether there was one.
-    pub(crate) fn replace_last(&mut self, bytes: &[u8], is_alike: impl Fn(&[u8]) -> bool) -> bool {
+    /// Has a topic's log sent up to `position` before what is pushed next.
+    pub(crate) fn mark(&mut self, topic: TopicId, position: Position) {
+        let waiting = self.0.get_or_insert_default();
+        match waiting.marks.binary_search_by_key(&topic, |(marked, _)| *marked) {
+            Ok(at) if waiting.marks[at].1 >= position => return,
+            Ok(at) => waiting.marks[at].1 = position,
+            Err(at) => waiting.marks.insert(at, (topic, position)),
+        }
+        self.push(Entry::Until { topic, position });
+    }
+
+    /// Forgets how far a topic was named: its id may soon be that of another.
+    pub(crate) fn unmark(&mut self, topic: TopicId) {
+        if let Some(waiting) = &mut self.0 {
+            waiting.marks.retain(|(marked, _)| *marked != topic);
+        }
+    }
+
+    /// Adds a pong.
+    pub(crate) fn push_pong(&mut self, frame: Box<[u8]>) {
+        self.push(Entry::Frame(Bytes::Owned(frame)));
+        if let Some(waiting) = &mut self.0 {
+            waiting.last_pong = Some(waiting.entries.len() - 1);
+        }
+    }
+
+    /// Puts `frame` in the place of the last pong that waits and has not begun to be sent. Returns false if there
+    /// is none.
+    pub(crate) fn replace_pong(&mut self, frame: &[u8]) -> bool {
         let Some(waiting) = &mut self.0 else { return false };
         let begun = waiting.begun();
-        let found = waiting.entries.iter_mut().skip(begun).rev().find_map(|entry| match entry {
-            Entry::Frame(frame) if is_alike(frame.as_slice()) => Some(frame),
-            _ => None,
-        });
-        let Some(frame) = found else { return false };
-        let bytes = Bytes::Owned(bytes.into());
-        waiting.held = waiting.held - frame.held() + bytes.held();
-        *frame = bytes;
+        let Some(at) = waiting.last_pong.filter(|at| *at >= begun) else { return false };
+        let Some(Entry::Frame(pong)) = waiting.entries.get_mut(at) else { return false };
+        let bytes = Bytes::Owned(frame.into());
+        waiting.held = waiting.held - pong.held() + bytes.held();
+        *pong = bytes;
         true
     }
 
@@ -177,7 +206,10 @@ impl Outbox {
         waiting.held += held(&entry);
         match waits.and_then(|at| waiting.entries.get_mut(at)) {
             Some(old) => waiting.held -= held(&std::mem::replace(old, entry)),
-            None => waiting.entries.insert(at, entry),
+            None => {
+                waiting.entries.insert(at, entry);
+                waiting.last_pong = waiting.last_pong.map(|pong| if pong < at { pong } else { pong + 1 });
+            }
         }
     }
 
@@ -205,6 +237,7 @@ impl Outbox {
             }
             (waiting.sent, waiting.goes_on) = (0, false);
             waiting.carried = waiting.carried.saturating_sub(1);
+            waiting.last_pong = waiting.last_pong.and_then(|at| at.checked_sub(1));
             if waiting.entries.is_empty() {
                 self.0 = None;
             }
@@ -239,6 +272,8 @@ impl Outbox {
         match &mut self.0 {
             Some(waiting) if waiting.begun() > 0 => {
                 waiting.entries.truncate(1);
+                waiting.last_pong = None;
+                waiting.marks.clear();
                 waiting.held = waiting.entries.front().map_or(0, held);
             }
             _ => self.0 = None,
@@ -250,8 +285,12 @@ impl Outbox {
         let Some(waiting) = &mut self.0 else { return };
         let mut out = Vec::with_capacity(waiting.entries.len());
         let mut carried = 0;
+        let last_pong = waiting.last_pong.take();
         for (index, entry) in waiting.entries.drain(..).enumerate() {
             rewrite(entry, &mut out);
+            if last_pong == Some(index) {
+                waiting.last_pong = out.len().checked_sub(1);
+            }
             if index < waiting.carried {
                 carried = out.len();
             }

@@ -36,6 +36,9 @@ impl Endpoint {
             Rest::Keep => self.materialise(slot, key, join.index),
             Rest::Partial => self.complete_frame(slot, key, join.index),
         }
+        if let Some(connection) = self.by_slot(slot) {
+            connection.outbox.unmark(topic);
+        }
         self.unsubscribe(key, join.index);
         Some((join, joined))
     }

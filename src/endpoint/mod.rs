@@ -488,26 +488,30 @@ impl Endpoint {
 
     /// Queues bytes for one connection behind all that its topics hold for it so far.
     fn queue_bytes(&mut self, slot: u32, bytes: Bytes) {
+        self.mark_topics(slot);
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return };
+        connection.outbox.push(Entry::Frame(bytes));
+        self.queue(slot);
+    }
+
+    /// Notes in a connection's outbox how far its topics have got, so that what is queued next comes behind it.
+    fn mark_topics(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return };
         // The state alone is looked into, since the outbox is changed meanwhile.
         let socket = match &connection.state {
-            State::WebSocket(web_socket) => Some(&web_socket.socket),
-            State::Session(session) => Some(&session.socket),
-            _ => None,
+            State::WebSocket(web_socket) => &web_socket.socket,
+            State::Session(session) => &session.socket,
+            _ => return,
         };
-        if let Some(socket) = socket {
-            let form = socket.form;
-            for join in socket.joins.iter() {
-                let key = StreamKey { topic: join.topic, form };
-                let Some(stream) = self.hub.stream_ref(key) else { continue };
-                let position = stream.log.end();
-                if stream.cursor(join.index) < position {
-                    connection.outbox.push(Entry::Until { topic: join.topic, position });
-                }
+        let form = socket.form;
+        for join in socket.joins.iter() {
+            let key = StreamKey { topic: join.topic, form };
+            let Some(stream) = self.hub.stream_ref(key) else { continue };
+            let position = stream.log.end();
+            if stream.cursor(join.index) < position {
+                connection.outbox.mark(join.topic, position);
             }
         }
-        connection.outbox.push(Entry::Frame(bytes));
-        self.queue(slot);
     }
 
     /// Counts and logs that the application's code has failed.

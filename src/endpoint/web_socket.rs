@@ -28,9 +28,6 @@ pub trait PlainSocket: Send + Sync + 'static {
     fn handle(&self, message: PlainMessage<'_>, send: &mut dyn FnMut(PlainMessage<'_>));
 }
 
-/// The first byte of a pong.
-const PONG: u8 = 0x8a;
-
 impl Endpoint {
     pub(super) fn read_web_socket(&mut self, id: ConnectionId, bytes: &mut [u8], now: Instant) {
         let idle_timeout = self.config.limits.idle_timeout;
@@ -134,14 +131,16 @@ impl Endpoint {
         let State::WebSocket(web_socket) = &mut connection.state else { return };
         // RFC 6455 section 5.5.3: a pong may answer the most recent ping alone. The last pong may be partly sent,
         // though, or whole while what is behind it waits.
-        if usize::from(web_socket.pongs_waiting) >= waiting_max
-            && connection.outbox.replace_last(&frame, |bytes| bytes.first() == Some(&PONG))
-        {
+        if usize::from(web_socket.pongs_waiting) >= waiting_max && connection.outbox.replace_pong(&frame) {
             self.stats.pongs_coalesced += 1;
             return;
         }
         web_socket.pongs_waiting = web_socket.pongs_waiting.saturating_add(1);
-        self.queue_bytes(slot, frame.into_boxed_slice().into());
+        self.mark_topics(slot);
+        if let Some(connection) = self.by_slot(slot) {
+            connection.outbox.push_pong(frame.into_boxed_slice());
+        }
+        self.queue(slot);
         self.check_outbox(slot, now);
     }
 

@@ -22,7 +22,7 @@ pub(crate) use subscribers::{Subscriber, Subscribers};
 pub(crate) use topic::Topic;
 
 /// A topic with at least one subscriber in this shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TopicId(u32);
 
 /// One stream of one topic.
