@@ -202,7 +202,8 @@ limits! {
     ref_bytes_max: usize = 64, least 8;
     /// Depth of nested arrays and objects in a message from a client.
     json_depth_max: usize = 64, least 4;
-    /// Bytes of the frames that wait for one client alone (replies, pushes, pongs).
+    /// Bytes of the frames that wait for one client alone (replies, pushes, pongs). From half of it on, nothing more is
+    /// read from the client until it has taken some.
     outbox_bytes_max: usize = 256 * 1024, least 1024;
     /// Bytes of a topic's log that a slow reader may lie behind, for each wire form.
     topic_log_bytes_max: usize = 1024 * 1024, least 4096;

@@ -112,6 +112,20 @@ pub struct HandedOver {
     peer: IpAddr,
 }
 
+/// Bytes that are read at once however little may wait.
+const READ_BYTES_MIN: usize = 512;
+
+/// When a connection is to be read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// At once, at most so many bytes: there is room for the answers.
+    UpTo(usize),
+    /// More than half of `outbox_bytes_max` waits to be written: after the next flush.
+    AfterFlush,
+    /// As much waits, and the peer takes nothing: after [`Endpoint::handle_writable`].
+    WhenWritable,
+}
+
 /// Connections with which everything is checked after each event, in debug builds. The checks cost time in
 /// proportion to what there is, so large tests go without.
 #[cfg(debug_assertions)]
@@ -352,13 +366,19 @@ impl Endpoint {
         self.hub.backlogged && !self.hub.is_clean()
     }
 
-    /// Whether so much waits for one connection alone that the caller should flush before it reads on from it.
-    /// Not while the peer takes nothing: what waits then is for `outbox_bytes_max` to bound.
+    /// When the caller may read on from a connection, and how much. A peer that does not take what it has asked for is
+    /// not asked what else it wants, so what waits for it grows by what others send it alone.
     #[must_use]
-    pub fn is_full(&self, id: ConnectionId) -> bool {
-        let connection = self.find(id);
-        let half = self.config.limits.outbox_bytes_max / 2;
-        connection.is_some_and(|connection| !connection.blocked && connection.outbox.held() > half)
+    pub fn reading(&self, id: ConnectionId) -> Reading {
+        let most = self.config.limits.outbox_bytes_max;
+        let (held, blocked) =
+            self.find(id).map_or((0, false), |connection| (connection.outbox.held(), connection.blocked));
+        match held > most / 2 {
+            true if blocked => Reading::WhenWritable,
+            true => Reading::AfterFlush,
+            // The shortest requests have answers of some three times their bytes, as the outbox counts them.
+            false => Reading::UpTo(((most - held) / 4).max(READ_BYTES_MIN)),
+        }
     }
 
     /// A connection that has ended: the caller closes its socket. To be called until `None` after each batch
@@ -518,6 +538,11 @@ impl Endpoint {
     fn note_crash(&mut self, place: &Place<'_>, failure: &str, now: Instant) {
         self.stats.channel_crashes += 1;
         self.channel_log.crashed(place, failure, now);
+    }
+
+    /// Whether a connection is not read from until its peer takes bytes again.
+    fn is_paused(&self, slot: u32) -> bool {
+        self.id(slot).is_some_and(|id| self.reading(id) == Reading::WhenWritable)
     }
 
     /// Everything that must hold between two events, in debug builds.

@@ -179,7 +179,11 @@ impl Endpoint {
             State::Http(_) if !connection.outbox.is_empty() => {
                 self.deadlines.set(slot, now, self.config.limits.keep_alive_timeout);
             }
-            State::WebSocket(web_socket) if !web_socket.closing => self.fail(slot, Fault::Idle, now),
+            // While it is not read from, whether it says anything is not known: the stall check ends it.
+            State::WebSocket(web_socket) if !web_socket.closing => match self.is_paused(slot) {
+                true => self.deadlines.set(slot, now, self.config.limits.idle_timeout),
+                false => self.fail(slot, Fault::Idle, now),
+            },
             State::WebSocket(_) => {
                 self.stats.closed_abruptly += 1;
                 self.free(slot, now);

@@ -3,7 +3,7 @@
 //! A turn: wait; take mail; let in those who may connect; accept; read; deadlines; write; close. Nothing before the flush writes to a
 //! socket, so a connection gets one write in a turn however much has happened to it.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use super::service::{Office, Replies};
 use super::streams::{Received, Streams};
 use super::{Control, Controls, Remote};
 use crate::auth::connect::Verdict;
-use crate::endpoint::{CallTicket, ConnectionId, Endpoint, HandedOver, Ticket};
+use crate::endpoint::{CallTicket, ConnectionId, Endpoint, HandedOver, Reading, Ticket};
 use crate::limits::Limits;
 use crate::service::ServiceReply;
 use crate::stats::Stats;
@@ -110,6 +110,7 @@ impl Shard {
             streams,
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             readable: VecDeque::new(),
+            paused: HashSet::new(),
             acceptable: false,
             accept_paused_until: None,
             crowd: Crowd::default(),
@@ -158,6 +159,8 @@ struct Running {
     buffer: Box<[u8]>,
     /// Connections that may have bytes to read: their edge has come, and comes only once.
     readable: VecDeque<Readable>,
+    /// Connections that are not read from until their peers take bytes again.
+    paused: HashSet<ConnectionId>,
     /// The listener's edge has come, and it has not yet said `WouldBlock`.
     acceptable: bool,
     accept_paused_until: Option<Instant>,
@@ -226,6 +229,10 @@ impl Running {
                 let id = ConnectionId::from_bits(token.0 as u64);
                 if event.is_writable() {
                     self.endpoint.handle_writable(id);
+                    if self.paused.remove(&id) {
+                        // What has come in the meantime brings no further edge.
+                        self.readable.push_back(Readable { id, until_end: false });
+                    }
                 }
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
                     let until_end = event.is_read_closed() || event.is_error();
@@ -368,14 +375,21 @@ impl Running {
     /// Reads from one connection, within the budget; whether more may wait.
     fn read_connection(&mut self, Readable { id, until_end }: Readable, now: Instant) -> bool {
         for _ in 0..self.limits.reads_per_turn {
-            if self.endpoint.is_full(id) {
-                return true;
-            }
-            match self.streams.receive(id, &mut self.buffer) {
+            let bytes_max = match self.endpoint.reading(id) {
+                Reading::UpTo(bytes_max) => bytes_max.min(self.buffer.len()),
+                Reading::AfterFlush => return true,
+                // A peer that has ended its side sends nothing more, and its end is to be seen.
+                Reading::WhenWritable if until_end => self.buffer.len(),
+                Reading::WhenWritable => {
+                    self.paused.insert(id);
+                    return false;
+                }
+            };
+            match self.streams.receive(id, &mut self.buffer[..bytes_max]) {
                 Received::Bytes(n) => {
                     self.endpoint.handle_read(id, &mut self.buffer[..n], now);
                     // What comes after a read that has not filled the buffer brings an edge of its own.
-                    if n < self.buffer.len() && !until_end {
+                    if n < bytes_max && !until_end {
                         return false;
                     }
                 }
@@ -426,6 +440,7 @@ impl Running {
     fn close(&mut self) {
         while let Some(id) = self.endpoint.poll_closed() {
             self.streams.remove(id);
+            self.paused.remove(&id);
         }
         if self.endpoint.is_drained() {
             self.streams.clear();

@@ -61,9 +61,6 @@ const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// What the wall clock shows when a server begins.
 const BEGINNING: UnixTime = 1_800_000_000;
 
-/// Bytes that the event loop reads at once.
-const READ_BYTES: usize = 64 * 1024;
-
 /// A client of a [`TestServer`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(usize);
@@ -309,14 +306,7 @@ impl TestServer {
         let now = self.now;
         let shard = &mut self.shards[self.clients[client.0].shard];
         shard.begin(now);
-        for read in bytes.to_vec().chunks_mut(READ_BYTES) {
-            while shard.endpoint.is_backlogged() || shard.endpoint.is_full(id) {
-                // The loop reads nothing as long as too much waits to be written.
-                shard.end(now);
-                shard.begin(now);
-            }
-            shard.endpoint.handle_read(id, read, now);
-        }
+        shard.feed(id, bytes, now);
     }
 
     /// Takes the raw bytes that have come and have not been read as messages.

@@ -245,8 +245,8 @@ fn the_outbox_of_a_client_that_read_nothing_grew_with_its_own_broadcasts() {
     for _ in 0..1000 {
         server.push(other, "a", "theirs", json!({}));
         server.push(client, "a", "mine", json!({}));
+        assert!(server.outbox_bytes(client) <= 10_000 / 2 + 512);
     }
-    assert_eq!(server.stats().closed_outbox_full, 1);
 }
 
 /// Keeps the handles of its joins, and says so when one ends.

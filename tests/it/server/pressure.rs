@@ -164,20 +164,22 @@ fn pings_of_a_peer_that_does_not_read_take_no_memory() {
 }
 
 #[test]
-fn replies_to_a_peer_that_does_not_read_end_its_connection() {
+fn a_peer_that_does_not_read_its_replies_is_not_read_from_and_then_closed() {
     let limits = ["--limit", "send_buffer_bytes=4096", "--limit", "close_timeout=10m"];
-    let mut hailer = Hailer::start(&limits);
+    let others = ["--limit", "stall_timeout=1s", "--log-level", "debug"];
+    let mut hailer = Hailer::start(&[limits, others].concat());
     let mut other = Client::joined(hailer.address(), "room:lobby");
     let before = Memory::of(hailer.pid());
     let mut peer = Peer::connect_narrow(hailer.address());
     peer.upgrade(PATH);
-    let heartbeat = br#"[null,"1","phoenix","heartbeat",{}]"#;
-    for _ in 0..20 {
-        peer.send(&frames(TEXT, heartbeat, 1000));
-        other.heartbeat();
-    }
+    let heartbeats = frames(TEXT, br#"[null,"1","phoenix","heartbeat",{}]"#, 1000);
+    const MOST: usize = 64 * 1024 * 1024;
+    let taken = peer.send_until_stuck(&heartbeats, MOST);
+    assert!(taken < MOST, "the server reads on from a peer that does not read");
+    other.heartbeat();
     let grown = Memory::of(hailer.pid()).anonymous.saturating_sub(before.anonymous);
     assert!(grown < GROWTH_KIB_MAX, "the server has grown by {grown} KiB");
+    hailer.log_line("fault=Stalled");
     // It reads at last: whole replies, then why there are no more.
     let mut replies = 0;
     let frame = loop {
@@ -189,11 +191,27 @@ fn replies_to_a_peer_that_does_not_read_end_its_connection() {
         replies += 1;
     };
     let (code, reason) = read_close(&frame);
-    assert!(code == 4008 && reason.contains("outbox_bytes_max"), "{code} {reason}");
+    assert!(code == 4008 && reason.contains("stall_timeout"), "{code} {reason}");
     assert!(replies > 0);
     drop((peer, other));
     let line = hailer.stop();
-    assert!(line.contains("closed_outbox_full=1"), "{line}");
+    assert!(line.contains("closed_stalled=1"), "{line}");
+}
+
+#[test]
+fn ten_thousand_heartbeats_in_one_piece_are_all_answered() {
+    let hailer = Hailer::start(&["--limit", "send_buffer_bytes=4096"]);
+    let mut peer = Peer::connect_narrow(hailer.address());
+    peer.upgrade(PATH);
+    let heartbeat = br#"[null,"1","phoenix","heartbeat",{}]"#;
+    const HEARTBEATS: usize = 10_000;
+    let mut writer = peer.second();
+    let sent = std::thread::spawn(move || writer.send(&frames(TEXT, heartbeat, HEARTBEATS)));
+    for _ in 0..HEARTBEATS {
+        let frame = peer.next_frame().expect("a client that reads stays");
+        assert_eq!(frame.payload, br#"[null,"1","phoenix","phx_reply",{"status":"ok","response":{}}]"#);
+    }
+    sent.join().expect("the server takes all of it");
 }
 
 #[test]

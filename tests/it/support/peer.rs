@@ -74,6 +74,11 @@ impl Peer {
         Self { stream: PatientStream::new(stream), received: Vec::new() }
     }
 
+    /// The same connection for another thread, to write while this one reads.
+    pub(crate) fn second(&self) -> Self {
+        Self::from_stream(self.stream.socket().try_clone().expect("a descriptor is left"))
+    }
+
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the server takes the bytes");
     }
@@ -81,6 +86,25 @@ impl Peer {
     /// Sends bytes that the server need not take; whether it has.
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
+    }
+
+    /// Sends until the server has taken nothing for a moment, or `most` bytes are sent; how many it has taken.
+    pub(crate) fn send_until_stuck(&mut self, bytes: &[u8], most: usize) -> usize {
+        let mut socket = self.stream.socket();
+        let moment = Duration::from_millis(500);
+        socket.set_write_timeout(Some(moment)).expect("a timeout can be set");
+        let mut taken = 0;
+        for part in bytes.iter().copied().cycle().take(most).collect::<Vec<u8>>().chunks(16 * 1024) {
+            match socket.write(part) {
+                Ok(n) => taken += n,
+                Err(_) => break,
+            }
+            if taken < part.len() {
+                break;
+            }
+        }
+        socket.set_write_timeout(Some(super::PATIENCE)).expect("a timeout can be set");
+        taken
     }
 
     /// Ends this side; the server may still send.
