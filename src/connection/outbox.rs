@@ -310,3 +310,92 @@ fn held(entry: &Entry) -> usize {
         Entry::Until { .. } | Entry::Skip { .. } => size_of::<Entry>(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::RouteIndex;
+    use crate::hub::Hub;
+    use crate::prepared::WireForm;
+
+    /// A topic's id, as only a hub gives it.
+    fn topics() -> [TopicId; 2] {
+        let mut hub = Hub::default();
+        ["a", "b"].map(|name| hub.subscribe(None, &name.into(), RouteIndex(0), WireForm::WebSocketV2, 0).0)
+    }
+
+    fn frame(byte: u8) -> Entry {
+        Entry::Frame(Bytes::Owned([byte].into()))
+    }
+
+    /// The frames as their first bytes, and places as the letters of their topics.
+    fn show(outbox: &Outbox, names: [TopicId; 2]) -> String {
+        let waiting = outbox.waiting().into_iter().flat_map(|waiting| &waiting.entries);
+        let show = |entry: &Entry| match entry {
+            Entry::Frame(bytes) => char::from(bytes.as_slice()[0]),
+            Entry::Until { topic, .. } | Entry::Skip { topic, .. } if *topic == names[0] => 'a',
+            Entry::Until { .. } | Entry::Skip { .. } => 'b',
+        };
+        waiting.map(show).collect()
+    }
+
+    #[test]
+    fn a_pong_takes_the_place_of_the_last_one_wherever_that_has_moved() {
+        let names = topics();
+        let mut outbox = Outbox::new();
+        assert!(!outbox.replace_pong(b"2"), "there is none");
+        outbox.push(frame(b'x'));
+        outbox.push_pong([b'0'].into());
+        outbox.push_pong([b'1'].into());
+        outbox.push(frame(b'y'));
+        outbox.mark(names[1], 7);
+        assert!(outbox.replace_pong(b"2"));
+        assert_eq!(show(&outbox, names), "x02yb");
+        outbox.push_front(Entry::Until { topic: names[0], position: 1 });
+        assert!(outbox.replace_pong(b"3"));
+        assert_eq!(show(&outbox, names), "ax03yb");
+        // A notice before it, and one behind it.
+        outbox.put_gap(Gap { topic: names[0], missed: 1, frame: [b'g'].into() });
+        outbox.put_gap(Gap { topic: names[1], missed: 1, frame: [b'h'].into() });
+        assert!(outbox.replace_pong(b"4"));
+        assert_eq!(show(&outbox, names), "gax04yhb");
+        // A topic that is left.
+        outbox.rewrite(|entry, out| match entry {
+            Entry::Until { topic, .. } if topic == names[0] => out.extend([frame(b'c'), frame(b'd')]),
+            other => out.push(other),
+        });
+        assert!(outbox.replace_pong(b"5"));
+        assert_eq!(show(&outbox, names), "gcdx05yhb");
+        for left in ["cdx05yhb", "dx05yhb", "x05yhb", "05yhb"] {
+            outbox.pop();
+            assert_eq!(show(&outbox, names), left);
+        }
+        assert!(outbox.replace_pong(b"6"));
+        assert_eq!(show(&outbox, names), "06yhb");
+        outbox.pop();
+        assert!(outbox.replace_pong(b"77"));
+        // It is partly sent.
+        outbox.advance(1);
+        assert!(!outbox.replace_pong(b"8"));
+        outbox.advance(1);
+        assert_eq!(show(&outbox, names), "yhb");
+        assert!(!outbox.replace_pong(b"8"), "it is gone");
+    }
+
+    #[test]
+    fn a_topic_is_named_again_only_when_it_has_got_on() {
+        let names = topics();
+        let mut outbox = Outbox::new();
+        for (position, expected) in [(3, "a"), (3, "a"), (3, "a"), (4, "aa")] {
+            outbox.mark(names[0], position);
+            assert_eq!(show(&outbox, names), expected);
+        }
+        outbox.mark(names[1], 3);
+        outbox.mark(names[0], 4);
+        assert_eq!(show(&outbox, names), "aab");
+        // The id is that of another topic now, whose log begins before that.
+        outbox.unmark(names[0]);
+        outbox.mark(names[0], 1);
+        assert_eq!(show(&outbox, names), "aaba");
+    }
+}
