@@ -211,7 +211,7 @@ it("docs/clients.md names the versions that are tested", () => {
   const read = (path) => readFileSync(new URL(path, import.meta.url), "utf8");
   const npm = Object.entries(JSON.parse(read("package.json")).devDependencies)
     .map(([name, version]) => (version.startsWith("npm:") ? version.slice(4).split("@") : [name, version]))
-    .filter(([name]) => name.startsWith("phoenix"))
+    .filter(([name]) => name.startsWith("phoenix") || name.startsWith("@supabase/"))
     .map(([name, version]) => `npm \`${name}\` ${version}`);
   const pypi = ["realtime", "phxsocket", "phoenix-channels-python-client"].map((name) => {
     const [, version] = new RegExp(`^${name}==(.*)$`, "m").exec(read("../python/requirements.txt"));

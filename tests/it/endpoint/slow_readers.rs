@@ -399,7 +399,7 @@ fn a_slow_client_that_is_not_read_from_is_not_taken_for_one_that_says_nothing() 
 
 #[test]
 fn replies_to_a_client_that_is_behind_in_a_hundred_topics_each_counted_all_of_them() {
-    let mut dialogue = Dialogue::new(&super::probe::config(), Serializer::V2);
+    let mut dialogue = Dialogue::new(&config(), Serializer::V2);
     let slow = dialogue.client("a");
     for number in 0..100 {
         dialogue.server.join(slow, &format!("probe:{number}"), json!({}));

@@ -103,7 +103,7 @@ impl Peer {
                 break;
             }
         }
-        socket.set_write_timeout(Some(super::PATIENCE)).expect("a timeout can be set");
+        socket.set_write_timeout(Some(PATIENCE)).expect("a timeout can be set");
         taken
     }
 
