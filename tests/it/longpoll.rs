@@ -346,7 +346,12 @@ fn a_bad_line_costs_nothing_but_itself() {
             b"[1,2]",
             "expected a JSON array of five elements [join_ref, ref, topic, event, payload]".to_owned(),
         ),
-        (b"null", format!("{as_base64} the binary message does not begin with 0, the kind of a push")),
+        (
+            b"null",
+            format!(
+                "{as_base64} the binary message begins with neither 0, the kind of a push, nor 3, that of a user broadcast"
+            ),
+        ),
         (b"AAEC", format!("{as_base64} the binary message is shorter than its length bytes say")),
     ] {
         let whole = [JOIN.as_bytes(), b"\n", line, b"\r\n\n", BEAT.as_bytes(), b"\n"].concat();

@@ -1,5 +1,8 @@
 //! Messages in which something is wrong: they are answered one by one, and nothing else changes.
 
+use std::time::Duration;
+
+use hailer::limits::Limits;
 use hailer::phoenix::Serializer::{self, V1, V2};
 use hailer::testing::{TestServer, write_masked};
 use serde_json::json;
@@ -224,7 +227,7 @@ fn messages_that_are_wrong_for_ever_cost_no_more_than_their_bytes() {
 }
 
 #[test]
-fn a_client_that_does_not_read_what_it_was_refused_is_closed() {
+fn a_client_that_does_not_read_what_it_was_refused_is_bounded_and_then_closed() {
     let mut server = TestServer::with_config(&config(), 1);
     let client = server.connect();
     server.set_window(client, Some(0));
@@ -233,6 +236,9 @@ fn a_client_that_does_not_read_what_it_was_refused_is_closed() {
     write_masked(&mut bytes, 0x1, true, long.as_bytes());
     for _ in 0..10 {
         server.send_bytes(client, &bytes);
+        assert!(server.outbox_bytes(client) <= Limits::default().outbox_bytes_max);
     }
-    assert_eq!(server.stats().closed_outbox_full, 1);
+    server.advance(Limits::default().stall_timeout + Duration::from_secs(2));
+    let stats = server.stats();
+    assert_eq!((stats.closed_stalled, stats.closed_outbox_full), (1, 0));
 }
