@@ -245,7 +245,7 @@ limits! {
     log_bytes_waiting_max: usize = 1024 * 1024, least 64 * 1024;
     /// Time without accepting after the process has run out of descriptors.
     accept_pause: Duration = Duration::from_millis(250), least Duration::from_millis(10);
-    /// Time from the first signal to the end of the process at the latest.
+    /// Time from the first signal until all connections are closed; two seconds later the process ends, whatever hangs.
     drain_timeout: Duration = Duration::from_secs(10), least Duration::from_secs(1);
 }
 

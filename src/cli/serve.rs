@@ -51,6 +51,8 @@ fn run_logging(loaded: &Loaded, file: Option<PathBuf>, flags: Flags, log: &Log) 
         told.push_str(&introduction(office, settings.admin.enabled));
     }
     print_aside(told);
+    // What the end of the process drops here must not be the last to hold a thread that may hang.
+    drop(office);
     let (handle, settings) = (server.handle().clone(), settings.clone());
     let reload = move || {
         let Some(keys) = &keys else { return };
@@ -60,7 +62,12 @@ fn run_logging(loaded: &Loaded, file: Option<PathBuf>, flags: Flags, log: &Log) 
             Err(message) => error!("the configuration is not read again: {message}"),
         }
     };
-    signals.run_with(server, reload).map_err(|error| Failure::from(format!("the server has failed: {error}")))
+    signals.run_with(server, reload).map_err(|error| {
+        Failure::from(match error.kind() {
+            ErrorKind::TimedOut => error.to_string(),
+            _ => format!("the server has failed: {error}"),
+        })
+    })
 }
 
 /// Raises the number of descriptors that the process may have, of which each connection takes one. Most systems start

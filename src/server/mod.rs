@@ -13,6 +13,7 @@ mod connect;
 pub mod denials;
 #[cfg(all(feature = "api", feature = "accounts"))]
 pub mod desk;
+mod ending;
 mod heap;
 #[cfg(feature = "api")]
 pub mod inspect;
@@ -59,6 +60,7 @@ use crate::stats::Stats;
 use connect::Reception;
 #[cfg(feature = "cli")]
 pub(crate) use connect::{unix_millis, unix_time};
+use ending::Ending;
 use questions::Question;
 use service::Office;
 use shard::{Helpers, Shard};
@@ -176,6 +178,7 @@ pub struct ServerHandle {
     remotes: Arc<[Remote]>,
     address: SocketAddr,
     drain_timeout: Duration,
+    ending: Arc<Ending>,
 }
 
 impl Server {
@@ -227,7 +230,7 @@ impl Server {
         is_ready.iter().for_each(drop);
         info!(%address, shards = threads.len(), "listening");
         let drain_timeout = limits.drain_timeout;
-        let handle = ServerHandle { broker, remotes, address, drain_timeout };
+        let handle = ServerHandle { broker, remotes, address, drain_timeout, ending: Arc::default() };
         Ok(Self { handle, threads, ended, helpers, helping, companions: Vec::new() })
     }
 
@@ -259,7 +262,11 @@ impl Server {
     /// # Errors
     /// A shard's loop has failed.
     pub fn wait(self) -> io::Result<Stats> {
-        let joined = |thread: JoinHandle<_>| thread.join().map_err(Panicked::new);
+        let ending = Arc::clone(&self.handle.ending);
+        let joined = |thread: JoinHandle<_>| {
+            ending.wait_for(format!("the thread {}", thread.thread().name().unwrap_or_default()));
+            thread.join().map_err(Panicked::new)
+        };
         let shards: Vec<_> = self.threads.into_iter().map(joined).collect();
         if let Some(reception) = &self.helpers.reception {
             reception.close();
@@ -472,11 +479,17 @@ impl ServerHandle {
 
     /// Begins to end the server, or shortens the time that it has left for it.
     pub fn drain_within(&self, time: Duration) {
-        let deadline = Instant::now() + time;
+        self.drain_until(Instant::now() + time);
+    }
+
+    fn drain_until(&self, deadline: Instant) {
         // What is taken before stands in front of the end, and is delivered.
         self.broker.close();
         for remote in &*self.remotes {
             remote.send(Control::Drain { deadline });
+        }
+        if let Some(follower) = self.ending.shorten(deadline) {
+            follower.drain_until(deadline);
         }
     }
 }

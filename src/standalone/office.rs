@@ -173,10 +173,15 @@ impl Office {
             chores.push(Box::new(move |at| admin.expire(at)));
         }
         let clerk = Clerk::start(publisher, Some(office_server), chores).map_err(StartError::Clients)?;
+        let clients = server.handle().clone();
         server.accompany(move || {
             // Requests under way are answered, and what they have to be written is written.
-            let ended = office.shutdown();
+            clients.end_along(office.handle());
+            clients.end_waits_for("the listener of the API");
+            let ended = office.wait();
+            clients.end_waits_for("the thread hailer-clerk (scheduled messages)");
             clerk.end();
+            clients.end_waits_for("the thread hailer-writer (the store)");
             store.close();
             ended.map(drop)
         });

@@ -11,6 +11,7 @@ mod closing;
 mod config;
 mod connecting;
 mod denials;
+mod ending;
 mod gaps;
 mod http;
 mod inspect;
