@@ -3,6 +3,7 @@
 //! Whatever hangs, the process ends: what may block (the shards' ends, the store's, reading the configuration) happens in
 //! threads that the one that waits for signals and for the time does not wait for.
 
+use std::ffi::c_int;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use signal_hook::low_level::signal_name;
 use tracing::{error, info, warn};
 
 use super::{Server, ServerHandle};
@@ -26,13 +28,17 @@ const QUICK_END_RESERVE: Duration = Duration::from_secs(1);
 
 /// The signals that end a server, SIGTERM and SIGINT, caught from here on.
 ///
+/// Those that mean nothing to a server and would end the process by default are caught as well, and only logged: SIGUSR1,
+/// SIGUSR2, timers' signals, SIGIO, SIGXFSZ and, on Linux, SIGPWR, SIGSTKFLT and the real-time signals. SIGQUIT and SIGABRT
+/// still end it with a core dump.
+///
 /// A program that says when it is ready should catch them before: whoever waits for that may send one at once.
 pub struct StopSignals(Signals);
 
 /// What the thread that ends the process has to know of.
 enum Event {
     /// A signal that ends the server.
-    Stop(i32),
+    Stop(c_int),
     /// The first of the shards has ended.
     Ending,
     /// All that there is to wait for has ended.
@@ -45,7 +51,7 @@ impl StopSignals {
     /// # Errors
     /// The system refuses.
     pub fn catch() -> io::Result<Self> {
-        Signals::new([SIGTERM, SIGINT]).map(Self)
+        Self::catch_also(&[])
     }
 
     /// Catches SIGHUP as well, which [`run_with`](Self::run_with) obeys.
@@ -53,7 +59,11 @@ impl StopSignals {
     /// # Errors
     /// The system refuses.
     pub fn catch_with_reload() -> io::Result<Self> {
-        Signals::new([SIGTERM, SIGINT, SIGHUP]).map(Self)
+        Self::catch_also(&[SIGHUP])
+    }
+
+    fn catch_also(more: &[c_int]) -> io::Result<Self> {
+        Signals::new([SIGTERM, SIGINT].iter().chain(more).copied().chain(meaningless())).map(Self)
     }
 
     /// Lets the server run until a signal ends it: the first begins to drain, the second ends what is left at
@@ -114,14 +124,41 @@ impl StopSignals {
     }
 }
 
+/// Signals that end a process by default, and that mean nothing to a server. SIGPIPE is not among them, which Rust's runtime
+/// ignores: that costs nothing where a write fails.
+fn meaningless() -> Vec<c_int> {
+    let mut signals = vec![
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGALRM,
+        libc::SIGVTALRM,
+        libc::SIGPROF,
+        libc::SIGIO,
+        libc::SIGXFSZ,
+    ];
+    #[cfg(target_os = "linux")]
+    {
+        signals.extend([libc::SIGPWR, libc::SIGSTKFLT]);
+        signals.extend(libc::SIGRTMIN()..=libc::SIGRTMAX());
+    }
+    signals
+}
+
 /// Passes signals on.
 fn watch(mut signals: Signals, reloads: &Reloads, to: &Sender<Event>) {
     for signal in signals.forever() {
-        if signal == SIGHUP {
-            reloads.ask();
-        } else {
-            // At the end nothing is left that they could end.
-            let _ = to.send(Event::Stop(signal));
+        match signal {
+            SIGHUP => reloads.ask(),
+            SIGTERM | SIGINT => {
+                // At the end nothing is left that they could end.
+                let _ = to.send(Event::Stop(signal));
+            }
+            // Each write beyond the limit of a file's size comes with one, and fails.
+            libc::SIGXFSZ => {}
+            _ => {
+                let name = signal_name(signal).unwrap_or("a real-time signal");
+                info!(signal, "{name} means nothing to a server and is ignored");
+            }
         }
     }
 }
@@ -186,7 +223,7 @@ impl Stop {
         self.deadline = Some(self.deadline.map_or(deadline, |old| old.min(deadline)));
     }
 
-    fn handle_signal(&mut self, signal: i32) -> io::Result<()> {
+    fn handle_signal(&mut self, signal: c_int) -> io::Result<()> {
         self.signals += 1;
         self.begin();
         let handle = self.handle.clone();

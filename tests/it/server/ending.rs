@@ -1,12 +1,14 @@
 //! The end of the process: whatever hangs, it comes, and in time.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hailer::api::Key;
 use hailer::auth::connect::Secret;
 use rusqlite::Connection;
+use serde_json::json;
 
 use crate::support::{Folder, Hailer, Peer, eventually};
 
@@ -19,7 +21,7 @@ fn folder() -> Folder {
     let hash = Key::show_hash(&Key::hash_of(&Secret::new(API_KEY)));
     let config = format!(
         "[auth]\nsecret_file = \"secret\"\n[store]\npath = \"kept.db\"\n\
-         [[api.keys]]\nname = \"ending\"\nhash = \"{hash}\"\nscopes = [\"publish\"]\n"
+         [[api.keys]]\nname = \"ending\"\nhash = \"{hash}\"\nscopes = [\"publish\", \"read\"]\n"
     );
     folder.write("hailer.toml", &config, 0o600);
     folder.write("secret", SECRET, 0o600);
@@ -35,9 +37,16 @@ fn api_of(hailer: &Hailer) -> SocketAddr {
     hailer.said("API on http://").parse().expect("it is an address")
 }
 
-/// Publishes at level "memory", which is answered before it is written.
 fn publish(api: SocketAddr) {
-    let body = r#"{"topic":"room:lobby","event":"new_msg","payload":{},"durability":"memory"}"#;
+    publish_body(api, "");
+}
+
+/// Publishes at level "memory", which is answered before it is written.
+fn publish_body(api: SocketAddr, text: &str) {
+    let payload = json!({ "body": text });
+    let body =
+        json!({ "topic": "room:lobby", "event": "new_msg", "payload": payload, "durability": "memory" });
+    let body = body.to_string();
     let mut peer = Peer::connect(api);
     let request = format!(
         "POST /api/v1/publish HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {API_KEY}\r\n\
@@ -87,18 +96,23 @@ fn a_second_signal_ends_a_process_at_once_whose_store_hangs() {
 #[test]
 fn a_second_signal_is_for_the_api_as_well() {
     let folder = folder();
-    let mut hailer = start(&folder, &["--limit", "drain_timeout=10m", "--limit", "head_timeout=10m"]);
+    let mut hailer = start(&folder, &["--limit", "drain_timeout=10m"]);
     let api = api_of(&hailer);
-    publish(api);
-    let mut slow = Peer::connect(api);
-    slow.send(b"POST /api/v1/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{");
-    // It is there when another one has been answered.
-    publish(api);
+    let text = "x".repeat(50_000);
+    for _ in 0..60 {
+        publish_body(api, &text);
+    }
+    // Most of the answer waits for a client that reads no further.
+    let mut slow = TcpStream::connect(api).expect("it listens");
+    let head = format!(
+        "GET /api/v1/history?limit=60 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {API_KEY}\r\n\r\n"
+    );
+    slow.write_all(head.as_bytes()).expect("it is taken");
+    slow.read_exact(&mut [0]).expect("there is an answer");
     hailer.signal("TERM");
     hailer.log_line("a second signal is quicker");
     hailer.signal("TERM");
     assert_eq!(hailer.wait().code(), Some(0), "{:#?}", hailer.log());
-    slow.expect_end();
 }
 
 #[test]
@@ -118,4 +132,26 @@ fn a_configuration_that_can_t_be_read_to_its_end_holds_up_neither_the_next_nor_t
     hailer.log_line("the keys are replaced");
     hailer.signal("TERM");
     assert_eq!(hailer.wait().code(), Some(0), "{:#?}", hailer.log());
+}
+
+#[test]
+fn a_signal_that_means_nothing_does_not_end_the_process() {
+    let folder = folder();
+    let mut hailer = start(&folder, &[]);
+    let api = api_of(&hailer);
+    for signal in ["USR1", "USR2", "ALRM", "VTALRM", "PROF", "PIPE", "XFSZ"] {
+        hailer.signal(signal);
+        publish(api);
+    }
+    if cfg!(target_os = "linux") {
+        // SIGSTKFLT, SIGIO, SIGPWR, SIGRTMIN and SIGRTMAX, which not every `kill` knows by name.
+        for signal in ["16", "29", "30", "34", "64"] {
+            hailer.signal(signal);
+            publish(api);
+        }
+    }
+    let line = hailer.log_line("SIGUSR1");
+    assert!(line.contains("ignored"), "{line}");
+    hailer.log_line("SIGUSR2");
+    hailer.stop();
 }
