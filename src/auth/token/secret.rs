@@ -54,6 +54,19 @@ const EXAMPLES: &[&str] = &[
     // Guardian's README.
     "secretkeyyoucanusemixguardiangensecrettogetone",
     "secretkeyyoucanusemixphxgensecrettogetone",
+    // Supabase, self-hosted and for development.
+    "yoursupersecretjwttokenwithatleast32characterslong",
+    "supersecretjwttokenwithatleast32characterslong",
+    // PostgREST.
+    "reallyreallyreallyreallyverysafe",
+    "yourjwtsecretkey",
+    "yourjwtsecretkeyhere",
+    "yoursupersecretjwtkey",
+    "yoursupersecretjwtsecret",
+    "supersecretjwtkey",
+    "thisisasecret",
+    "thisisasecretkey",
+    "thisisaverysecretkey",
     // Mercure.
     "changethismercurehubjwtsecretkey",
     // The key of RFC 7515, appendix A.1.
@@ -67,6 +80,10 @@ const EXAMPLES: &[&str] = &[
     "abcdefghijklmnopqrstuvwxyz123456",
     "abcdefghijklmnopqrstuvwxyz",
 ];
+
+/// What only a placeholder says of itself, written likewise.
+const PHRASES: &[&str] =
+    &["changeinproduction", "changemeinproduction", "changethisinproduction", "changeitinproduction"];
 
 /// Refuses a secret that others know or can guess.
 pub(super) fn check(algorithm: Algorithm, secret: &[u8]) -> Result<(), KeyError> {
@@ -97,10 +114,23 @@ fn is_public_key(secret: &[u8]) -> bool {
         || secret.trim_ascii_start().starts_with(b"{") && memchr::memmem::find(secret, b"\"kty\"").is_some()
 }
 
-/// Whether the secret is one of the examples, or one of them said several times over.
+/// Whether the secret is one of the examples, or one of them said several times over, or a placeholder by what it says.
 fn is_example(secret: &[u8]) -> bool {
     let plain: Vec<u8> =
         secret.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase).collect();
     !plain.is_empty()
-        && EXAMPLES.iter().any(|example| plain.chunks(example.len()).all(|chunk| chunk == example.as_bytes()))
+        && (EXAMPLES
+            .iter()
+            .any(|example| plain.chunks(example.len()).all(|chunk| chunk == example.as_bytes()))
+            || PHRASES.iter().any(|phrase| memchr::memmem::find(&plain, phrase.as_bytes()).is_some())
+            || states_a_length(&plain))
+}
+
+/// Whether the text says how long a secret has to be ("at least 32 characters"), as templates have it say.
+fn states_a_length(plain: &[u8]) -> bool {
+    let rests = memchr::memmem::find_iter(plain, b"atleast").map(|at| &plain[at + b"atleast".len()..]);
+    rests.into_iter().any(|rest| {
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        digits > 0 && [&b"char"[..], b"byte", b"bit"].iter().any(|unit| rest[digits..].starts_with(unit))
+    })
 }

@@ -195,6 +195,8 @@ fn a_secret_that_is_no_secret_keeps_the_server_from_starting() {
         ("", "empty"),
         ("short", "the secret has 5 bytes and needs"),
         ("your-256-bit-secret-your-256-bit-secret", ""),
+        ("your-super-secret-jwt-token-with-at-least-32-characters-long", "example"),
+        ("super-secret-jwt-token-with-at-least-32-characters-long", "example"),
         (
             "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
             "a few characters over and over",

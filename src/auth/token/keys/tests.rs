@@ -83,6 +83,16 @@ fn a_secret_is_long_and_not_well_known() {
         "!ChangeThisMercureHubJWTSecretKey!",
         "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow",
         "0123456789abcdef0123456789abcdef",
+        // Supabase, and what was made after its example.
+        "your-super-secret-jwt-token-with-at-least-32-characters-long",
+        "super-secret-jwt-token-with-at-least-32-characters-long",
+        "SUPER_SECRET_JWT_TOKEN_WITH_AT_LEAST_32_CHARACTERS_LONG\n",
+        "your-super-secret-jwt-token-with-at-least-32-characters",
+        "some-other-secret-of-at-least-64-bytes-for-hs512-which-is-better",
+        "your-256-bit-secret-your-256-bit-secret",
+        "reallyreallyreallyreallyverysafe",
+        "your-secret-key-change-in-production",
+        "your-super-secret-jwt-key-change-this-in-production",
     ] {
         check_secret(example, Err(KeyError::ExampleSecret));
     }
@@ -94,6 +104,8 @@ fn a_secret_is_long_and_not_well_known() {
     check_secret("x".repeat(64), Err(KeyError::MonotonousSecret));
     check_secret("ab12!".repeat(20), Err(KeyError::MonotonousSecret));
     check_secret("ab12!?".repeat(20), Ok(()));
+    // Words of an example do not make one of what has more to it.
+    check_secret("at-least-q7Rz2LkWm9Xv-characters-and-production", Ok(()));
 }
 
 #[test]
