@@ -155,9 +155,12 @@ fn page_sql(query: &MessageQuery) -> String {
     sql
 }
 
+const LAST_RUN: &str =
+    "SELECT max(run) FROM messages WHERE state = 'sent' AND expires_at IS NOT NULL AND expires_at > ?1";
 const DUE: &str = "WHERE state = 'scheduled' AND send_at <= ?1 ORDER BY send_at, number LIMIT ?2";
 const KEPT: &str = "WHERE state = 'sent' AND expires_at IS NOT NULL AND expires_at > ?1
-    ORDER BY sent_at DESC, number DESC LIMIT ?2";
+    ORDER BY ifnull(run, 0) DESC, CASE WHEN run IS NULL THEN 0 ELSE ifnull(offset, 9223372036854775807) END DESC,
+        sent_at DESC, number DESC LIMIT ?2";
 
 impl Store {
     /// The message of an id.
@@ -231,8 +234,20 @@ impl Store {
             .map_err(|error| self.failed(&error))
     }
 
+    /// Gives this process the number behind those of all that have sent what later joiners get at `now`.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub(super) fn begin_run(&mut self, now: UnixMillis) -> Result<(), StoreError> {
+        // The others' order is asked for by nobody any more.
+        let last = self.connection.query_row(LAST_RUN, [to_column(now)], |row| row.get::<_, Option<i64>>(0));
+        self.run = Some(last.map_err(|error| self.failed(&error))?.unwrap_or(0).saturating_add(1));
+        Ok(())
+    }
+
     /// The messages that later joiners get at `now`, at most the `limit` newest of them, in the order in which they were
-    /// sent.
+    /// broadcast: process by process, each in its own order. One whose place was not written before the process died comes
+    /// behind the others of that process; those of versions that wrote no process come first, by their times.
     ///
     /// # Errors
     /// The store can't be read.
@@ -257,8 +272,8 @@ impl Store {
         self.connection
             .prepare_cached(
                 "INSERT INTO messages (id, topic, user, event, sender, state, created_at, send_at, sent_at, expires_at,
-                     ended_at, ended_by, offset, subscribers, received, with_id, receipts, resend_of, payload)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                     ended_at, ended_by, offset, subscribers, received, with_id, receipts, resend_of, payload, run)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )?
             .execute(params![
                 message.id,
@@ -280,6 +295,7 @@ impl Store {
                 message.receipts,
                 message.resend_of,
                 message.payload.get(),
+                self.run.filter(|_| message.state == MessageState::Sent),
             ])
     }
 
@@ -292,6 +308,7 @@ impl Store {
             .prepare_cached(
                 "UPDATE messages SET state = :to,
                      sent_at = CASE :to WHEN 'sent' THEN :at WHEN 'scheduled' THEN NULL ELSE sent_at END,
+                     run = CASE WHEN :from = 'scheduled' AND :to = 'sent' THEN :run ELSE run END,
                      ended_at = CASE WHEN :to IN ('sent', 'scheduled') THEN NULL ELSE :at END,
                      ended_by = CASE WHEN :to IN ('sent', 'scheduled') THEN NULL ELSE :by END
                  WHERE id = :id AND state = :from",
@@ -302,6 +319,7 @@ impl Store {
                 ":to": change.to.as_str(),
                 ":at": to_column(change.at),
                 ":by": change.by,
+                ":run": self.run,
             })
     }
 
@@ -400,6 +418,8 @@ mod tests {
         assert!(due.contains("messages_due (send_at<?)") && !due.contains("TEMP B-TREE"), "{due}");
         let kept = plan(&store, &format!("SELECT {COLUMNS} FROM messages {KEPT}"));
         assert!(kept.contains("messages_kept (expires_at>?)"), "{kept}");
+        let last = plan(&store, LAST_RUN);
+        assert!(last.contains("messages_kept (expires_at>?)"), "{last}");
         let next = plan(&store, "SELECT min(send_at) FROM messages WHERE state = 'scheduled'");
         assert!(next.contains("messages_due"), "{next}");
     }

@@ -71,6 +71,8 @@ pub struct Store {
     data_version: i64,
     /// How often users and denials had been written to when it was last asked.
     access: i64,
+    /// The number of this process among those that send messages. `None` in one that sends none.
+    run: Option<i64>,
 }
 
 impl Store {
@@ -112,7 +114,8 @@ impl Store {
 
     fn opened(connection: Connection, path: &Path, file: Option<(u64, u64)>) -> Result<Self, StoreError> {
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        let mut store = Self { connection, path: path.to_owned(), file, data_version: 0, access: 0 };
+        let mut store =
+            Self { connection, path: path.to_owned(), file, data_version: 0, access: 0, run: None };
         store.changed()?;
         store.access = store.access_count()?;
         Ok(store)

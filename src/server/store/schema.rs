@@ -7,7 +7,7 @@ pub(super) const APPLICATION_ID: i32 = 0x4861_696c;
 
 /// What leads from each version to the next; the first begins with an empty file. Whoever changes the tables
 /// adds an entry; those that are there stay as they are.
-pub(super) const MIGRATIONS: &[&str] = &[USERS_AND_DENIALS, MESSAGES_AND_STAFF];
+pub(super) const MIGRATIONS: &[&str] = &[USERS_AND_DENIALS, MESSAGES_AND_STAFF, RUNS];
 
 const USERS_AND_DENIALS: &str = "
     CREATE TABLE users (
@@ -115,6 +115,12 @@ const MESSAGES_AND_STAFF: &str = "
         BEGIN UPDATE marks SET count = count + 1 WHERE name = 'access'; END;
     CREATE TRIGGER denials_are_removed AFTER DELETE ON denials
         BEGIN UPDATE marks SET count = count + 1 WHERE name = 'access'; END;
+";
+
+const RUNS: &str = "
+    -- Which process sent the message: a number that grows from each to the next, since offsets begin again with each. None
+    -- where the message is not sent, or was by a process that gave no number.
+    ALTER TABLE messages ADD COLUMN run INTEGER;
 ";
 
 /// The version of a store that has gone through all of them.

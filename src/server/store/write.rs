@@ -197,7 +197,7 @@ impl Store {
     /// not at what the failed connection remembers. In memory there is nothing to open.
     pub(super) fn reopen(&mut self) -> Result<(), StoreError> {
         if let Some(opened) = self.open_again() {
-            *self = opened?;
+            *self = Self { run: self.run, ..opened? };
         }
         Ok(())
     }

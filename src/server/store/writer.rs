@@ -12,6 +12,7 @@ use tracing::{error, info};
 
 use super::write::Outcome;
 use super::{Store, StoreError, StoreErrorKind, StoreReader, Write};
+use crate::server::connect::unix_millis;
 
 /// Writes that share a transaction at most.
 const WRITES_PER_COMMIT: usize = 1024;
@@ -101,12 +102,14 @@ fn count(counter: &AtomicU64, more: usize) {
 }
 
 impl StoreWriter {
-    /// Starts the thread that writes to the store. At most `queue_max` writes wait for it.
+    /// Starts the thread that writes to the store. At most `queue_max` writes wait for it. What is sent from here on is
+    /// in order behind what earlier processes have sent.
     ///
     /// # Errors
-    /// The file can't be opened once more, for reading, or the system refuses a thread.
-    pub fn start(store: Store, queue_max: usize) -> Result<Self, StoreError> {
+    /// The file can't be read or opened once more, or the system refuses a thread.
+    pub fn start(mut store: Store, queue_max: usize) -> Result<Self, StoreError> {
         let path: Box<std::path::Path> = store.path().into();
+        store.begin_run(unix_millis())?;
         let again = store.open_again().transpose()?;
         let store = Arc::new(Mutex::new(store));
         let reader = again.map_or_else(|| Arc::clone(&store), |again| Arc::new(Mutex::new(again)));

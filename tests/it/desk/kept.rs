@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use hailer::desk::{Draft, ErrorCode, MessageState};
+use hailer::desk::{Draft, Durability, ErrorCode, MessageState};
 use serde_json::json;
 
-use super::{Desk, Plan, draft, kept, scheduled};
+use super::{Desk, Plan, at_level, copy_store, draft, kept, scheduled};
 use crate::support::{Client, Folder, eventually};
 
 /// What a client gets that joins at this moment.
@@ -44,6 +44,57 @@ fn later_joiners_get_it_after_a_restart_too_and_no_more_than_may_be_kept() {
     assert_eq!(bodies(&desk, "room:2"), ["other"]);
     desk.publish(kept(draft("room:1", 6)));
     assert_eq!(bodies(&desk, "room:1"), [4, 5, 6]);
+}
+
+#[test]
+fn later_joiners_get_it_after_restarts_in_the_order_in_which_it_was_broadcast() {
+    const PUBLISHERS: usize = 6;
+    let folder = Folder::new("desk");
+    let mut path = folder.file("kept.db");
+    let plan = |path: &std::path::Path, max: usize| {
+        let mut plan = Plan::on_disk(path);
+        plan.config.kept_per_topic_max = max;
+        plan.start()
+    };
+    let mut expected = Vec::new();
+    // The second process goes on with a store as a kill leaves it, and its offsets begin again.
+    for (run, killed) in ["killed-1.db", "killed-2.db"].into_iter().enumerate() {
+        let desk = plan(&path, 1000);
+        assert_eq!(bodies(&desk, "room:1"), expected, "restart {run}");
+        let mut live = desk.join("room:1");
+        for _ in 0..expected.len() {
+            live.event();
+        }
+        std::thread::scope(|scope| {
+            for publisher in 0..PUBLISHERS {
+                let desk = &desk;
+                scope.spawn(move || {
+                    for number in 0..5 {
+                        let level = if number % 2 == 0 { Durability::Disk } else { Durability::Memory };
+                        let body = format!("{run}-{publisher}-{number}");
+                        desk.publish(at_level(kept(draft("room:1", body)), level));
+                    }
+                });
+            }
+        });
+        for _ in 0..PUBLISHERS * 5 {
+            expected.push(live.body());
+        }
+        let written = || {
+            let connection = rusqlite::Connection::open(&path).expect("it opens");
+            let sql = "SELECT count(*) FROM messages WHERE offset IS NOT NULL";
+            connection.query_row(sql, (), |row| row.get::<_, i64>(0)).expect("it can be read")
+        };
+        eventually("all places are written", || {
+            (usize::try_from(written()) == Ok(expected.len())).then_some(())
+        });
+        copy_store(&path, &folder.file(killed));
+        drop(desk);
+        path = folder.file(killed);
+    }
+    // What is given up for want of room is what the process before would have given up.
+    let desk = plan(&path, 7);
+    assert_eq!(bodies(&desk, "room:1"), expected[expected.len() - 7..]);
 }
 
 #[test]
