@@ -41,6 +41,12 @@ fn check_policies(origin: &str, request: &RequestOrigin<'_>) {
         assert!(own == rest || own.starts_with('[') || own.split(':').next() == Some(host));
         assert!(request.secure.is_none_or(|secure| secure == lower.starts_with("https:")));
     }
+    let local = list(&["conn", "//localhost"]);
+    if let OriginPolicy::List(patterns) = local.clone()
+        && allows(OriginPolicy::LocalList(patterns), origin, request)
+    {
+        assert!(allows(local, origin, request));
+    }
     if let Some(line) = OriginPolicy::Conn.suggestion(origin) {
         assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
         let entries = line.strip_prefix("check_origin = [\"").and_then(|line| line.strip_suffix("\"]"));

@@ -23,6 +23,16 @@ pub struct RequestOrigin<'a> {
     pub secure: Option<bool>,
 }
 
+impl RequestOrigin<'_> {
+    /// Whether it goes to an address or to this machine by name. No DNS leads such a name elsewhere, or from elsewhere here.
+    fn is_local(&self) -> bool {
+        self.host.and_then(HostName::of_header).is_some_and(|host| {
+            let name = host.0.strip_suffix('.').unwrap_or(&host.0);
+            host.address().is_some() || name == "localhost" || name.ends_with(".localhost")
+        })
+    }
+}
+
 /// Which origins may connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OriginPolicy {
@@ -37,6 +47,10 @@ pub enum OriginPolicy {
     ConnTo(Arc<[HostName]>),
     /// Those that match one of these.
     List(Vec<OriginPattern>),
+    /// The same, for requests that go to an address or to this machine by name (`localhost`, `*.localhost`). Any other one
+    /// is refused, whatever its origin, and without one: its name may be that of a page elsewhere (DNS rebinding), whose
+    /// requests are then of their own origin, and some of those carry none.
+    LocalList(Vec<OriginPattern>),
 }
 
 /// Which requests may connect, by their origins.
@@ -51,6 +65,8 @@ pub struct OriginCheck {
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OriginError {
+    /// It goes to a name that may be anyone's.
+    ForeignHost,
     /// It has no origin, and needs one.
     Missing,
     /// It has several.
@@ -66,6 +82,9 @@ impl OriginError {
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
+            Self::ForeignHost => {
+                "the host is neither an address nor localhost (other names need check_origin or [auth])"
+            }
             Self::Missing => "no origin",
             Self::Several => "several origins",
             Self::Opaque => "origin without a host",
@@ -92,6 +111,9 @@ impl OriginCheck {
         origins: impl IntoIterator<Item = &'a str>,
         request: &RequestOrigin<'_>,
     ) -> Result<(), OriginError> {
+        if matches!(self.policy, OriginPolicy::LocalList(_)) && !request.is_local() {
+            return Err(OriginError::ForeignHost);
+        }
         let mut origins = origins.into_iter();
         let Some(origin) = origins.next() else {
             return if self.require_origin { Err(OriginError::Missing) } else { Ok(()) };
@@ -112,7 +134,7 @@ impl OriginPolicy {
         let origin = Origin::read(text);
         let allowed = match (self, &opaque, &origin) {
             (Self::Off, ..) => true,
-            (Self::List(patterns), Some(opaque), _) => {
+            (Self::List(patterns) | Self::LocalList(patterns), Some(opaque), _) => {
                 patterns.contains(&OriginPattern(Pattern::Opaque(*opaque)))
             }
             (_, _, None) => false,
@@ -122,7 +144,7 @@ impl OriginPolicy {
                 let is_here = hosts.contains(&origin.host) || origin.host.address().is_some();
                 origin.is_of(request) && is_here
             }
-            (Self::List(patterns), _, Some(origin)) => {
+            (Self::List(patterns) | Self::LocalList(patterns), _, Some(origin)) => {
                 patterns.iter().any(|pattern| pattern.matches(origin, request))
             }
         };
@@ -144,6 +166,11 @@ impl OriginPolicy {
             Self::Conn => vec!["conn".to_owned()],
             Self::Host(host) => vec![format!("//{host}")],
             Self::List(patterns) => patterns.iter().map(ToString::to_string).collect(),
+            // In a list of the operator's the host is not looked at, so any name would do for `conn`.
+            Self::LocalList(patterns) => {
+                let listed = patterns.iter().filter(|pattern| pattern.0 != Pattern::Conn);
+                listed.map(ToString::to_string).collect()
+            }
         };
         entries.push(origin);
         // All of them are made of letters, digits and a few signs; none has to be escaped.

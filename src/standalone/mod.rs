@@ -50,7 +50,7 @@ pub use trial::{Trial, try_settings};
 use office::{Doors, Office};
 
 /// The pages that may connect to the open demo: its own, and those that are made on the same machine, whatever
-/// port they are served from.
+/// port they are served from. The demo asks nobody for a token, so a name that leads here from elsewhere is not served.
 const DEMO_ORIGINS: [&str; 4] = ["conn", "//localhost", "//127.0.0.1", "//[::1]"];
 
 /// What stands in the way of a server with these settings, in a sentence.
@@ -248,17 +248,19 @@ fn origins(settings: &Settings) -> Result<OriginCheck, SettingsError> {
         |text: &str, error: &dyn fmt::Display| SettingsError(format!("check_origin, {text}: {error}"));
     let list = |entries: &mut dyn Iterator<Item = &str>| {
         let read = |text: &str| text.parse::<OriginPattern>().map_err(|error| wrong(text, &error));
-        entries.map(read).collect::<Result<_, _>>().map(OriginPolicy::List)
+        entries.map(read).collect::<Result<_, _>>()
     };
     let policy = match &settings.check_origin {
         CheckOrigin::Off => OriginPolicy::Off,
-        CheckOrigin::Conn if settings.is_demo() => list(&mut DEMO_ORIGINS.into_iter())?,
+        CheckOrigin::Conn if settings.is_demo() => {
+            OriginPolicy::LocalList(list(&mut DEMO_ORIGINS.into_iter())?)
+        }
         CheckOrigin::Conn => OriginPolicy::Conn,
         CheckOrigin::Host => {
             let host = settings.host.as_deref().unwrap_or_default();
             OriginPolicy::Host(host.parse().map_err(|error| wrong(host, &error))?)
         }
-        CheckOrigin::List(entries) => list(&mut entries.iter().map(String::as_str))?,
+        CheckOrigin::List(entries) => OriginPolicy::List(list(&mut entries.iter().map(String::as_str))?),
     };
     Ok(OriginCheck { policy, require_origin: settings.require_origin })
 }

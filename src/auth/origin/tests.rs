@@ -331,6 +331,50 @@ proptest! {
 }
 
 #[test]
+fn a_local_list_is_for_requests_to_addresses_and_to_localhost() {
+    let patterns = ["conn", "//localhost"].map(|entry| entry.parse().unwrap());
+    let policy = check(OriginPolicy::LocalList(patterns.into()));
+    let check = |host: &str, local: bool| {
+        let request = RequestOrigin { host: Some(host), secure: None };
+        let own = format!("http://{host}");
+        let expected = if local { Ok(()) } else { Err(OriginError::ForeignHost) };
+        assert_eq!(policy.check(Some(&*own), &request), expected, "{host}");
+        assert_eq!(policy.check(None, &request), expected, "{host}");
+        let elsewhere = policy.check(Some("https://evil.example"), &request);
+        assert_eq!(elsewhere, expected.and(Err(OriginError::NotAllowed)), "{host}");
+    };
+    for host in [
+        "localhost",
+        "LOCALHOST:4000",
+        "localhost.",
+        "app.localhost:4000",
+        "127.0.0.1:4000",
+        "192.0.2.7",
+        "[::1]:4000",
+        "[2001:db8::7]",
+    ] {
+        check(host, true);
+    }
+    for host in [
+        "evil.example:4000",
+        "localhost.evil.example",
+        "notlocalhost",
+        "127.0.0.1.evil.example",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "a",
+    ] {
+        check(host, false);
+    }
+    let nowhere = RequestOrigin { host: None, secure: None };
+    assert_eq!(policy.check(None, &nowhere), Err(OriginError::ForeignHost));
+    // With the line that is suggested the host is not looked at any more.
+    let line = policy.policy.suggestion("http://evil.example:4000");
+    assert_eq!(line.as_deref(), Some(r#"check_origin = ["//localhost", "http://evil.example:4000"]"#));
+}
+
+#[test]
 fn hosts_that_are_given_are_those_that_requests_go_to() {
     let hosts: [HostName; 3] = ["localhost", "[::1]", "office.example"].map(|host| host.parse().unwrap());
     let policy = check(OriginPolicy::ConnTo(hosts.into()));

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpStream};
 
+use crate::support::peer::PATH;
 use crate::support::{Hailer, Peer, hailer};
 
 /// The demo with the addresses it chooses by itself but for their ports.
@@ -44,6 +45,54 @@ fn every_run_has_a_key_and_a_link_of_its_own() {
     assert_eq!((enter(other_api, &token), enter(api, &token)), (422, 303));
     // A link is good once.
     assert_eq!(enter(api, &token), 422);
+}
+
+/// Asks for a socket under a host's name, from a page of an origin or from none: the status.
+fn connect(address: SocketAddr, path: &str, host: &str, origin: Option<&str>) -> String {
+    let mut peer = Peer::connect(address);
+    let origin = origin.map(|origin| format!("origin: {origin}\r\n")).unwrap_or_default();
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                   sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let upgrade = if path.contains("longpoll") { "" } else { upgrade };
+    peer.send(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{origin}{upgrade}\r\n").as_bytes());
+    let response = peer.response();
+    // Long-poll says it in the body.
+    if response.body.contains("403") { "403".to_owned() } else { response.status.to_string() }
+}
+
+#[test]
+fn a_page_whose_name_leads_here_does_not_connect_to_the_demo() {
+    let (hailer, ..) = demo();
+    let (address, port) = (hailer.address(), hailer.address().port());
+    let poll = "/socket/longpoll?vsn=2.0.0";
+    for host in
+        ["evil.example".to_owned(), format!("evil.example:{port}"), "localhost.evil.example".to_owned()]
+    {
+        let own = format!("http://{host}");
+        for origin in [Some(&*own), None, Some("http://localhost")] {
+            assert_eq!(connect(address, PATH, &host, origin), "403", "{host} {origin:?}");
+            assert_eq!(connect(address, poll, &host, origin), "403", "{host} {origin:?}");
+        }
+    }
+    let line = hailer.log_line("neither an address nor localhost");
+    assert!(line.contains("check_origin"), "{line}");
+    for host in [format!("localhost:{port}"), format!("app.localhost:{port}"), address.to_string()] {
+        let own = format!("http://{host}");
+        for origin in [Some(&*own), None, Some("http://localhost:3000")] {
+            assert_eq!(connect(address, PATH, &host, origin), "101", "{host} {origin:?}");
+            assert_eq!(connect(address, poll, &host, origin), "200", "{host} {origin:?}");
+        }
+    }
+}
+
+#[test]
+fn a_demo_with_check_origin_goes_by_any_name() {
+    let mut command = hailer(&["serve", "--listen", "127.0.0.1:0"]);
+    command.env("HAILER_CHECK_ORIGIN", "http://tunnel.example");
+    let hailer = Hailer::run(command);
+    let status = |origin| connect(hailer.address(), PATH, "tunnel.example", Some(origin));
+    assert_eq!(status("http://tunnel.example"), "101");
+    assert_eq!(status("http://evil.example"), "403");
 }
 
 #[test]
