@@ -28,6 +28,7 @@ impl Ending {
     }
 
     /// Notes a server that ends by the same deadline from here on, and returns that.
+    #[cfg(feature = "api")]
     fn follow(&self, follower: ServerHandle) -> Option<Instant> {
         let mut time = self.time.lock().unwrap_or_else(PoisonError::into_inner);
         time.follower = Some(follower);

@@ -42,7 +42,7 @@ enum Event {
     /// The first of the shards has ended.
     Ending,
     /// All that there is to wait for has ended.
-    Ended(io::Result<Stats>),
+    Ended(io::Result<Box<Stats>>),
 }
 
 impl StopSignals {
@@ -95,7 +95,7 @@ impl StopSignals {
             let _ = sender.send(Event::Ending);
             // A loop that has ended, by a signal or by a failure, ends the others.
             server.handle().drain();
-            let _ = sender.send(Event::Ended(server.wait()));
+            let _ = sender.send(Event::Ended(server.wait().map(Box::new)));
         })?;
         let mut stop = Stop::new(handle);
         loop {
@@ -262,8 +262,8 @@ impl Stop {
         let pending = self.handle.ending.pending();
         let pending = pending.as_deref().unwrap_or("a shard");
         let when = match self.signals {
-            0 | 1 => format!("{:?} after drain_timeout", END_RESERVE),
-            2 => format!("{:?} after the second signal", QUICK_END_RESERVE),
+            0 | 1 => format!("{END_RESERVE:?} after drain_timeout"),
+            2 => format!("{QUICK_END_RESERVE:?} after the second signal"),
             _ => "at the third signal".to_owned(),
         };
         let text = format!(
