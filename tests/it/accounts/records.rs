@@ -3,7 +3,7 @@
 use hailer::auth::connect::Secret;
 use hailer::desk::{AuditEntry, AuditQuery, Message, MessageQuery, MessageState, RawValueText, StaffAccount};
 use hailer::server::store::{
-    Counts, Idempotency, PRUNED_ROWS_MAX, Prune, StateChange, Store, StoreErrorKind, Write,
+    Counts, Idempotency, PRUNED_ROWS_MAX, Prune, StateChange, Store, StoreErrorKind, StoreWriter, Write,
 };
 use rusqlite::Connection;
 use serde_json::value::RawValue;
@@ -293,6 +293,33 @@ fn messages_with_a_lifetime_are_kept_for_later_joiners() {
     check(0, 1, &["second"]);
     check(500, 10, &["second"]);
     check(1000, 10, &[]);
+}
+
+#[test]
+fn kept_messages_of_earlier_versions_and_processes_come_first_whatever_the_clock_says() {
+    let folder = Folder::new();
+    let path = folder.file("hailer.db");
+    let kept = |id: &str, sent, offset| Message {
+        sent_at: Some(sent),
+        expires_at: Some(u64::MAX >> 1),
+        offset,
+        ..message(id)
+    };
+    // A store that no process has begun to send from writes what an earlier version did.
+    let mut store = Store::open(&path).unwrap();
+    store.write(&insert(vec![kept("old 2", 90, Some(1)), kept("old 1", 80, Some(2))])).unwrap();
+    drop(store);
+    for (run, sent) in [("a", 50), ("b", 10)] {
+        let writer = StoreWriter::start(Store::open(&path).unwrap(), 10).unwrap();
+        let messages = [(4, None), (3, Some(12)), (1, Some(10)), (2, Some(11))]
+            .map(|(place, offset)| kept(&format!("{run} {place}"), sent, offset));
+        writer.write(insert(messages.into())).unwrap();
+        writer.close();
+    }
+    let store = Store::open(&path).unwrap();
+    let order = ["old 1", "old 2", "a 1", "a 2", "a 3", "a 4", "b 1", "b 2", "b 3", "b 4"];
+    assert_eq!(ids(&store.kept_messages(0, 100).unwrap()), order);
+    assert_eq!(ids(&store.kept_messages(0, 3).unwrap()), order[7..]);
 }
 
 #[test]
