@@ -151,6 +151,7 @@ test("a page of one's own is connected", async () => {
     assert.equal(JSON.parse(stdout).status, 410);
   }
   // In a page: tests/browser/application.test.mjs.
+  assert.match(next("html", "<link"), /notice\.css/);
   assert.match(next("js", "import { Socket }"), /Notices/);
 });
 
