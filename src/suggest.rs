@@ -26,6 +26,7 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
 }
 
 /// Names as a sentence lists them: `"a", "b" and "c"`.
+#[cfg(any(test, feature = "api", feature = "config"))]
 #[must_use]
 pub(crate) fn listed(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
