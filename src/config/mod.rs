@@ -51,6 +51,7 @@ pub use settings::{
 };
 pub use template::template;
 pub use topics::{PushRight, TopicRule};
+#[cfg(feature = "cli")]
 pub(crate) use value::address;
 
 /// The environment variable that names the file.

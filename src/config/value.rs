@@ -75,6 +75,7 @@ pub(super) trait Setting: Sized {
 }
 
 /// Reads an address to listen on as the file has it.
+#[cfg(feature = "cli")]
 pub(crate) fn address(text: &str) -> Option<SocketAddr> {
     SocketAddr::from_text(text)
 }

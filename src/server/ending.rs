@@ -28,7 +28,7 @@ impl Ending {
     }
 
     /// Notes a server that ends by the same deadline from here on, and returns that.
-    #[cfg(feature = "api")]
+    #[cfg(feature = "cli")]
     fn follow(&self, follower: ServerHandle) -> Option<Instant> {
         let mut time = self.time.lock().unwrap_or_else(PoisonError::into_inner);
         time.follower = Some(follower);
@@ -49,14 +49,14 @@ impl Ending {
 impl ServerHandle {
     /// Begins to end another server, which has the time that is left to this one: a later
     /// [`drain_within`](Self::drain_within) shortens it for both.
-    #[cfg(feature = "api")]
+    #[cfg(feature = "cli")]
     pub(crate) fn end_along(&self, other: &Self) {
         let deadline = self.ending.follow(other.clone());
         other.drain_until(deadline.unwrap_or_else(|| Instant::now() + other.drain_timeout));
     }
 
     /// Notes what the end of the server waits for, to be told if that hangs.
-    #[cfg(feature = "api")]
+    #[cfg(feature = "cli")]
     pub(crate) fn end_waits_for(&self, what: &str) {
         self.ending.wait_for(what);
     }

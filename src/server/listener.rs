@@ -44,6 +44,7 @@ pub(super) fn bind(
 }
 
 /// Binds an address and lets it go again, without listening, so that nobody is accepted meanwhile.
+#[cfg(feature = "cli")]
 pub(super) fn probe(address: SocketAddr) -> io::Result<()> {
     open(address, false).map(drop)
 }

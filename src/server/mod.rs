@@ -304,6 +304,7 @@ impl Server {
 ///
 /// # Errors
 /// As those of [`Server::start`] about the address.
+#[cfg(feature = "cli")]
 pub(crate) fn probe_address(address: SocketAddr) -> io::Result<()> {
     listener::probe(address)
 }
@@ -312,6 +313,7 @@ pub(crate) fn probe_address(address: SocketAddr) -> io::Result<()> {
 ///
 /// # Errors
 /// As those of [`Server::start`] about io_uring.
+#[cfg(feature = "cli")]
 pub(crate) fn probe_ring(wanted: IoUring) -> io::Result<()> {
     // What can't be used is only said of a server that starts.
     if wanted == IoUring::On { may_use_ring(wanted).map(drop) } else { Ok(()) }
