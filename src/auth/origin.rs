@@ -24,11 +24,14 @@ pub struct RequestOrigin<'a> {
 }
 
 impl RequestOrigin<'_> {
-    /// Whether it goes to an address or to this machine by name. No DNS leads such a name elsewhere, or from elsewhere here.
+    /// Whether it goes to an address, to this machine by name, or to a name without a dot, as a container or a host of
+    /// the own network has. No page elsewhere has such a name: those that anyone may register have dots.
     fn is_local(&self) -> bool {
         self.host.and_then(HostName::of_header).is_some_and(|host| {
             let name = host.0.strip_suffix('.').unwrap_or(&host.0);
-            host.address().is_some() || name == "localhost" || name.ends_with(".localhost")
+            let is_one_label =
+                !name.contains('.') && name.starts_with(|first: char| first.is_ascii_alphabetic());
+            host.address().is_some() || is_one_label || name.ends_with(".localhost")
         })
     }
 }
@@ -47,8 +50,8 @@ pub enum OriginPolicy {
     ConnTo(Arc<[HostName]>),
     /// Those that match one of these.
     List(Vec<OriginPattern>),
-    /// The same, for requests that go to an address or to this machine by name (`localhost`, `*.localhost`). Any other one
-    /// is refused, whatever its origin, and without one: its name may be that of a page elsewhere (DNS rebinding), whose
+    /// The same, for requests that go to an address, to `localhost` or a name below it, or to a name without a dot. Any
+    /// other one is refused, whatever its origin, and without one: its name may be that of a page elsewhere (DNS rebinding), whose
     /// requests are then of their own origin, and some of those carry none.
     LocalList(Vec<OriginPattern>),
 }
@@ -83,7 +86,7 @@ impl OriginError {
     pub fn reason(self) -> &'static str {
         match self {
             Self::ForeignHost => {
-                "the host is neither an address nor localhost (other names need check_origin or [auth])"
+                "the host is a name with a dot, which may be a page's elsewhere (it needs check_origin or [auth])"
             }
             Self::Missing => "no origin",
             Self::Several => "several origins",

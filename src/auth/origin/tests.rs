@@ -352,18 +352,19 @@ fn a_local_list_is_for_requests_to_addresses_and_to_localhost() {
         "192.0.2.7",
         "[::1]:4000",
         "[2001:db8::7]",
+        "hailer:4000",
+        "notlocalhost",
+        "a",
     ] {
         check(host, true);
     }
     for host in [
         "evil.example:4000",
         "localhost.evil.example",
-        "notlocalhost",
         "127.0.0.1.evil.example",
         "127.1",
         "2130706433",
         "0x7f000001",
-        "a",
     ] {
         check(host, false);
     }
