@@ -25,6 +25,7 @@ mod pool;
 #[cfg(feature = "api")]
 mod process;
 mod questions;
+mod read_queue;
 #[cfg(target_os = "linux")]
 mod ring;
 mod service;

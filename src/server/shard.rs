@@ -17,6 +17,7 @@ use super::alarm::Alarm;
 use super::connect::{Reception, Verdicts, unix_time};
 use super::heap::{self, Crowd};
 use super::listener;
+use super::read_queue::ReadQueue;
 use super::service::{Office, Replies};
 use super::streams::{Received, Streams};
 use super::{Control, Controls, Remote};
@@ -109,7 +110,7 @@ impl Shard {
             remotes,
             streams,
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
-            readable: VecDeque::new(),
+            readable: ReadQueue::default(),
             paused: HashSet::new(),
             acceptable: false,
             accept_paused_until: None,
@@ -123,14 +124,6 @@ impl Shard {
         }
         result.map(|()| running.endpoint.stats())
     }
-}
-
-/// A connection that may have bytes to read.
-#[derive(Clone, Copy)]
-struct Readable {
-    id: ConnectionId,
-    /// The peer's end came with the edge, so only a read that brings nothing shows it.
-    until_end: bool,
 }
 
 struct Running {
@@ -157,8 +150,7 @@ struct Running {
     remotes: Arc<[Remote]>,
     streams: Streams,
     buffer: Box<[u8]>,
-    /// Connections that may have bytes to read: their edge has come, and comes only once.
-    readable: VecDeque<Readable>,
+    readable: ReadQueue,
     /// Connections that are not read from until their peers take bytes again.
     paused: HashSet<ConnectionId>,
     /// The listener's edge has come, and it has not yet said `WouldBlock`.
@@ -231,12 +223,11 @@ impl Running {
                     self.endpoint.handle_writable(id);
                     if self.paused.remove(&id) {
                         // What has come in the meantime brings no further edge.
-                        self.readable.push_back(Readable { id, until_end: false });
+                        self.readable.push(id, false);
                     }
                 }
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
-                    let until_end = event.is_read_closed() || event.is_error();
-                    self.readable.push_back(Readable { id, until_end });
+                    self.readable.push(id, event.is_read_closed() || event.is_error());
                 }
             }
         }
@@ -323,9 +314,7 @@ impl Running {
                     let Some(id) = self.endpoint.accept(peer.ip(), now) else { continue };
                     match self.streams.insert(id, stream, self.poll.registry()) {
                         // Its request is there already: the kernel has waited for it.
-                        Ok(()) if self.deferred => {
-                            self.readable.push_back(Readable { id, until_end: false });
-                        }
+                        Ok(()) if self.deferred => self.readable.push(id, false),
                         Ok(()) => {}
                         Err(_) => {
                             self.endpoint.handle_error(id, now);
@@ -361,19 +350,18 @@ impl Running {
             if self.endpoint.is_backlogged() {
                 break;
             }
-            let Some(readable) = self.readable.pop_front() else { break };
-            if self.endpoint.contains(readable.id) && self.read_connection(readable, now) {
-                self.readable.push_back(readable);
+            let Some(id) = self.readable.pop() else { break };
+            if self.endpoint.contains(id) && self.read_connection(id, now) {
+                self.readable.push(id, false);
             }
         }
-        if self.readable.is_empty() && self.readable.capacity() > 4 * EVENTS {
-            self.readable = VecDeque::new();
-        }
+        self.readable.shrink();
         !self.readable.is_empty()
     }
 
     /// Reads from one connection, within the budget; whether more may wait.
-    fn read_connection(&mut self, Readable { id, until_end }: Readable, now: Instant) -> bool {
+    fn read_connection(&mut self, id: ConnectionId, now: Instant) -> bool {
+        let until_end = self.readable.has_ended(id);
         for _ in 0..self.limits.reads_per_turn {
             let bytes_max = match self.endpoint.reading(id) {
                 Reading::UpTo(bytes_max) => bytes_max.min(self.buffer.len()),
@@ -427,6 +415,7 @@ impl Running {
     /// Gives connections away whose sessions other shards have.
     fn hand_over(&mut self) {
         while let Some(handed_over) = self.endpoint.poll_handed_over() {
+            self.readable.forget(handed_over.id);
             let Some(mut stream) = self.streams.take(handed_over.id) else { continue };
             // The other shard registers it anew, so it must be gone here; a failure would show there.
             let _ = self.poll.registry().deregister(&mut stream);
@@ -441,6 +430,7 @@ impl Running {
         while let Some(id) = self.endpoint.poll_closed() {
             self.streams.remove(id);
             self.paused.remove(&id);
+            self.readable.forget(id);
         }
         if self.endpoint.is_drained() {
             self.streams.clear();
