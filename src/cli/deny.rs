@@ -147,6 +147,9 @@ fn run_add(add: Add) -> Result<(), String> {
         true => json_line(&json!({"number": number, "done": "added"})),
         false => {
             let mut text = format!("denial {number}: {} until {}\n", what(&denial), date(denial.until));
+            if add.issued_before.is_some() {
+                text += "Tokens without the claim iat are denied as well, whenever they were made.\n";
+            }
             if add.issued_before == Some(Time::Now) && drift > 0 {
                 text += &format!(
                     "Clocks may differ by {drift} s (auth.allowed_drift), so tokens of the next {drift} s are denied too.\n"
